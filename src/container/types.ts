@@ -1,0 +1,136 @@
+/**
+ * The face of the runtime core: what the task service, the CLI and the stats stream may ask of it.
+ * Nothing here knows RPC, containerd or argv.
+ */
+import type { CgroupStats } from '../cgroup/stats.ts';
+import type { PlayHost } from './play.ts';
+
+/** A container's name: the same id in two scopes or namespaces is two containers. */
+export interface ContainerKey {
+  /** Who owns it: containerd's address, or the CLI's `--root`, or '' for a local gRPC caller. */
+  scope: string;
+  namespace: string;
+  id: string;
+}
+
+/** A mount as containerd's snapshotters and config.json give it (fstab-like options). */
+export interface MountSpec {
+  type: string;
+  source: string;
+  /** Relative to the root filesystem; '' is the root itself. */
+  target: string;
+  options: string[];
+}
+
+/** Paths of FIFOs or files; '' is /dev/null. */
+export interface StdioPaths {
+  stdin: string;
+  stdout: string;
+  stderr: string;
+  terminal: boolean;
+}
+
+export type ContainerStatus = 'creating' | 'created' | 'running' | 'pausing' | 'paused' | 'stopped';
+
+/** How the init ended. */
+export interface ExitInfo {
+  pid: number;
+  /** 0-255, or 128 + signal. */
+  exitStatus: number;
+  exitedAt: Date;
+}
+
+/** What only a caller on the command line has: the process that plays the tape and what it hands on. */
+export interface CallerContext {
+  host: PlayHost;
+  /** 022 and so on; used where config.json names none. */
+  umask: number;
+  /** Soft and hard of RLIMIT 0-15 of the caller. */
+  rlimits: readonly (readonly [bigint, bigint])[];
+  oomScoreAdj: number;
+  nice: number;
+  /** Written by temp name and rename, decimal, no newline, in the caller's pid namespace. */
+  pidFile?: string;
+  /** AF_UNIX socket that gets the pty master by SCM_RIGHTS. */
+  consoleSocket?: string;
+  /** The pty master goes to the host over descriptor 5 (foreground `run` with a terminal). */
+  relayConsole?: boolean;
+  consoleSize?: { rows: number; cols: number };
+  /** Descriptors 3..2+n of the caller are kept for the container. */
+  preserveFds: number;
+}
+
+export interface CreateRequest {
+  key: ContainerKey;
+  /** Absolute path of the folder with config.json. */
+  bundle: string;
+  /** Mounted onto <bundle>/rootfs in the host's mount namespace before anything else; unmounted at delete. */
+  rootfsMounts: MountSpec[];
+  stdio: StdioPaths;
+  /** Owner of stdio for user-namespaced containers. */
+  ioUid?: number;
+  ioGid?: number;
+  noPivotRoot?: boolean;
+  noNewKeyring?: boolean;
+  systemdCgroup?: boolean;
+  /** Absolute state directory; default: under the run folder by scope, namespace and id. */
+  stateDir?: string;
+  /** Already parsed config.json (of `launch`); default: read from the bundle. */
+  config?: unknown;
+  /** Present: the container's stdio is the caller's and the caller plays the tape. */
+  caller?: CallerContext;
+}
+
+/** What `state` shows; a snapshot, never live. */
+export interface ContainerState {
+  key: ContainerKey;
+  status: ContainerStatus;
+  /** 0 before create has finished. Stays known after the exit (shim contract 13). */
+  pid: number;
+  bundle: string;
+  rootfs: string;
+  stdio: StdioPaths;
+  createdAt: Date;
+  exit: ExitInfo | undefined;
+  annotations: Record<string, string>;
+  ociVersion: string;
+  /** Cgroup path of each v1 controller, or {'': path} on v2. Empty: no cgroup. */
+  cgroups: Record<string, string>;
+}
+
+/** Emitted in order for one container: created, started, exited, deleted. */
+export type RuntimeEvent =
+  | { type: 'created'; state: ContainerState; rootfsMounts: MountSpec[] }
+  | { type: 'started'; state: ContainerState }
+  | { type: 'exited'; state: ContainerState; exit: ExitInfo }
+  | { type: 'deleted'; state: ContainerState; exit: ExitInfo }
+  | { type: 'oom'; state: ContainerState };
+
+/** Deadline and abort of one operation, and the request's id for the log. */
+export interface OperationContext {
+  requestId: string;
+  signal?: AbortSignal;
+}
+
+/** All errors are WherryError: not-found for unknown ids, already-exists, failed-precondition for wrong states. */
+export interface ContainerRuntime {
+  create(request: CreateRequest, context: OperationContext): Promise<ContainerState>;
+  /** Lets a created container's program run. */
+  start(key: ContainerKey, context: OperationContext): Promise<ContainerState>;
+  /** From memory, never blocks. */
+  state(key: ContainerKey): ContainerState;
+  find(key: ContainerKey): ContainerState | undefined;
+  list(filter?: Partial<ContainerKey>): ContainerState[];
+  kill(key: ContainerKey, signal: number, all: boolean, context: OperationContext): Promise<void>;
+  /** Removes a created (kills it), or stopped container; with force a running one too. */
+  delete(key: ContainerKey, force: boolean, context: OperationContext): Promise<ExitInfo>;
+  /** Resolves at the exit (at once afterwards, until delete); rejects when the signal aborts. */
+  wait(key: ContainerKey, context: OperationContext): Promise<ExitInfo>;
+  /** Every pid of the cgroup; of a stopped, not deleted container the remembered init pid. */
+  pids(key: ContainerKey): Promise<number[]>;
+  closeStdin(key: ContainerKey): Promise<void>;
+  /** One sample. not-found "cgroup does not exist" when the container has none. */
+  stats(key: ContainerKey): Promise<CgroupStats>;
+  /** Called synchronously, in order; returns the function that unsubscribes. */
+  onEvent(listener: (event: RuntimeEvent) => void): () => void;
+}
