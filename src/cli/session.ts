@@ -2,7 +2,7 @@
  * One call of the native client, as the commands see it. The client has no policy: it sends what it was called with, then does
  * what it is told (docs/internals.md, "Client link").
  */
-import type { PlayOptions, PlayResult } from '../container/play.ts';
+import type { PlayHost } from '../container/play.ts';
 
 export interface ClientRequest {
   /** In keel's pid namespace when it can be known (SO_PEERCRED), else the client's own word. */
@@ -26,12 +26,12 @@ export interface ClientRequest {
   nice: number;
 }
 
-export interface ClientSession {
+/** The session is also the host that plays the tapes of `create` and `run`: hand it on as CallerContext.host. */
+export interface ClientSession extends PlayHost {
   readonly request: ClientRequest;
   /** Aborts when the client has gone. */
   readonly signal: AbortSignal;
   out(descriptor: 1 | 2, data: string | Uint8Array): void;
-  play(tape: Uint8Array, options: PlayOptions): Promise<PlayResult>;
   /** Waits for the client's child (the init); flags are WaitFlags of src/daemon/wire.ts. Resolves with the wait status. */
   wait(pid: number, flags: number): Promise<number>;
   /** All of the client's standard input. */

@@ -1,0 +1,178 @@
+/** wherryd's end of one client connection: turns frames into a ClientSession for the commands. */
+import type { ClientRequest, ClientSession } from '../cli/session.ts';
+import type { PlayOptions, PlayResult } from '../container/play.ts';
+import { WherryError } from '../errors.ts';
+import { encodeFrame, FieldReader, type Frame, FrameReader, u32 } from './frames.ts';
+import { FromClient, PlayFlags, PROTOCOL_VERSION, ToClient } from './wire.ts';
+
+/** RLIMIT_* 0 to 15, getrlimit(2). */
+const RLIMITS = 16;
+
+export class ClientLink implements ClientSession {
+  readonly kind = 'client';
+  readonly #send: (bytes: Uint8Array) => void;
+  readonly #onRequest: (session: ClientSession) => void;
+  readonly #reader = new FrameReader((frame) => this.#dispatch(frame));
+  readonly #abort = new AbortController();
+  readonly #peer: { pid: number; uid: number; gid: number };
+  #request: ClientRequest | undefined;
+  #play: { resolve: (result: PlayResult) => void; reject: (error: Error) => void } | undefined;
+  #wait: { resolve: (status: number) => void; reject: (error: Error) => void } | undefined;
+  #stdin: { chunks: Buffer[]; resolve: (data: Buffer) => void; reject: (error: Error) => void } | undefined;
+
+  constructor(
+    peer: { pid: number; uid: number; gid: number },
+    send: (bytes: Uint8Array) => void,
+    onRequest: (session: ClientSession) => void,
+  ) {
+    this.#peer = peer;
+    this.#send = send;
+    this.#onRequest = onRequest;
+  }
+
+  get request(): ClientRequest {
+    if (this.#request === undefined)
+      throw new WherryError('internal', 'the client has not sent its request yet');
+    return this.#request;
+  }
+
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  /** Bytes from keel: whole client frames. */
+  receive(bytes: Buffer): void {
+    this.#reader.push(bytes);
+  }
+
+  closed(): void {
+    const gone = new WherryError('canceled', 'the client has gone');
+    this.#abort.abort(gone);
+    this.#play?.reject(gone);
+    this.#wait?.reject(gone);
+    this.#stdin?.reject(gone);
+  }
+
+  out(descriptor: 1 | 2, data: string | Uint8Array): void {
+    const bytes = typeof data === 'string' ? Buffer.from(data, 'utf8') : data;
+    this.#send(encodeFrame(ToClient.OUT, 0n, Uint8Array.of(descriptor), bytes));
+  }
+
+  /** The client plays one tape at a time, so the token (which keel needs) says nothing here. */
+  play(_token: bigint, tape: Uint8Array, options: PlayOptions): Promise<PlayResult> {
+    if (this.#abort.signal.aborted) return Promise.reject(new WherryError('canceled', 'the client has gone'));
+    const flags =
+      (options.inProcess === true ? PlayFlags.IN_PROCESS : 0) |
+      (options.console === true ? PlayFlags.CONSOLE : 0);
+    return new Promise((resolve, reject) => {
+      this.#play = { resolve, reject };
+      this.#send(encodeFrame(ToClient.PLAY, 0n, u32(flags), tape));
+    });
+  }
+
+  wait(pid: number, flags: number): Promise<number> {
+    return new Promise((resolve, reject) => {
+      this.#wait = { resolve, reject };
+      this.#send(encodeFrame(ToClient.WAIT, 0n, u32(pid), u32(flags)));
+    });
+  }
+
+  readStdin(): Promise<Buffer> {
+    return new Promise((resolve, reject) => {
+      this.#stdin = { chunks: [], resolve, reject };
+      this.#send(encodeFrame(ToClient.READ_STDIN, 0n));
+    });
+  }
+
+  exit(code: number): void {
+    this.#send(encodeFrame(ToClient.EXIT, 0n, u32(code)));
+  }
+
+  #dispatch(frame: Frame): void {
+    const fields = new FieldReader(frame.payload);
+    switch (frame.type) {
+      case FromClient.REQUEST:
+        if (this.#request !== undefined) return;
+        this.#request = readRequest(fields, this.#peer);
+        this.#onRequest(this);
+        return;
+      case FromClient.PLAYED: {
+        const play = this.#play;
+        this.#play = undefined;
+        play?.resolve({ waitStatus: fields.i32(), page: fields.rest() });
+        return;
+      }
+      case FromClient.EXITED: {
+        const wait = this.#wait;
+        this.#wait = undefined;
+        wait?.resolve(fields.i32());
+        return;
+      }
+      case FromClient.STDIN: {
+        const stdin = this.#stdin;
+        if (stdin === undefined) return;
+        if (frame.payload.length > 0) {
+          stdin.chunks.push(Buffer.from(frame.payload));
+          return;
+        }
+        this.#stdin = undefined;
+        stdin.resolve(Buffer.concat(stdin.chunks));
+        return;
+      }
+      default:
+        return;
+    }
+  }
+}
+
+function readRequest(fields: FieldReader, peer: { pid: number; uid: number; gid: number }): ClientRequest {
+  const version = fields.u32();
+  if (version !== PROTOCOL_VERSION) {
+    throw new WherryError(
+      'failed-precondition',
+      `the client speaks version ${version} of the link, wherryd ${PROTOCOL_VERSION}`,
+      {
+        hint: 'client and wherryd are of different builds: run `wherry daemon stop`, then try again',
+      },
+    );
+  }
+  const pid = fields.u32();
+  const umask = fields.u32();
+  const tty = fields.u8();
+  const rows = fields.u16();
+  const cols = fields.u16();
+  const namespaces = {
+    mnt: fields.u64(),
+    user: fields.u64(),
+    pid: fields.u64(),
+    net: fields.u64(),
+    cgroup: fields.u64(),
+  };
+  const build = fields.str();
+  const cwd = fields.str();
+  const argv = Array.from({ length: fields.u32() }, () => fields.str());
+  const env: Record<string, string> = {};
+  for (let left = fields.u32(); left > 0; left--) {
+    const entry = fields.str();
+    const equals = entry.indexOf('=');
+    if (equals > 0) env[entry.slice(0, equals)] = entry.slice(equals + 1);
+  }
+  const rlimits = Array.from({ length: RLIMITS }, () => [fields.u64(), fields.u64()] as const);
+  return {
+    pid: peer.pid === 0 ? pid : peer.pid,
+    uid: peer.uid,
+    gid: peer.gid,
+    umask,
+    isTerminal: [(tty & 1) !== 0, (tty & 2) !== 0, (tty & 4) !== 0],
+    rows,
+    cols,
+    namespaces,
+    build,
+    cwd,
+    argv,
+    env,
+    rlimits,
+    oomScoreAdj: fields.i32(),
+    nice: fields.i32(),
+  };
+}

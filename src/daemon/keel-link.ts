@@ -1,0 +1,224 @@
+/**
+ * wherryd's end of the link to keel: orders with replies, plays, exits, connections. One object for the life of wherryd.
+ * keel owns every socket and every child; what wherryd wants done with them it asks for here.
+ */
+import { Socket } from 'node:net';
+import type { PlayHost, PlayOptions, PlayResult } from '../container/play.ts';
+import { WherryError } from '../errors.ts';
+import { encodeFrame, FieldReader, type Frame, FrameReader, str, u32, u64 } from './frames.ts';
+import { FromKeel, ToKeel } from './wire.ts';
+
+/** A registered init ended. */
+export interface KeelExit {
+  token: bigint;
+  waitStatus: number;
+  /** False: the kernel gave keel no status (not its child, kernel before 6.15). */
+  known: boolean;
+  time: Date;
+}
+
+export interface KeelRegistration {
+  token: bigint;
+  pid: number;
+  pidfdInode: bigint;
+  startTime: bigint;
+}
+
+export interface KeelConnection {
+  id: bigint;
+  kind: number;
+  pid: number;
+  uid: number;
+  gid: number;
+  /** The listener it came through; 0 for clients. */
+  listener: bigint;
+}
+
+export interface KeelStatus {
+  pid: number;
+  registered: number;
+  players: number;
+  connections: number;
+  startedAt: Date;
+}
+
+export interface KeelLinkHandlers {
+  onHello(hello: { service: boolean; build: string; runDir: string }): void;
+  onOpen(connection: KeelConnection): void;
+  onData(connection: bigint, bytes: Buffer): void;
+  onClose(connection: bigint): void;
+  onRegistered(registration: KeelRegistration): void;
+  onExit(exit: KeelExit): void;
+  /** keel is gone: wherryd has no reason to stay. */
+  onLost(): void;
+}
+
+interface Pending {
+  resolve: (reply: { result: number; body: Buffer }) => void;
+}
+
+export class KeelLink implements PlayHost {
+  readonly kind = 'keel';
+  readonly #socket: Socket;
+  readonly #handlers: KeelLinkHandlers;
+  readonly #requests = new Map<bigint, Pending>();
+  readonly #plays = new Map<bigint, (result: PlayResult) => void>();
+  #nextRequest = 1n;
+
+  constructor(descriptor: number, handlers: KeelLinkHandlers) {
+    this.#handlers = handlers;
+    this.#socket = new Socket({ fd: descriptor, readable: true, writable: true });
+    const reader = new FrameReader((frame) => this.#dispatch(frame));
+    this.#socket.on('data', (chunk: Buffer) => reader.push(chunk));
+    this.#socket.on('error', () => handlers.onLost());
+    this.#socket.on('close', () => handlers.onLost());
+  }
+
+  ready(build: string): void {
+    this.#socket.write(encodeFrame(ToKeel.READY, 0n, str(build)));
+  }
+
+  /** Writes whole frames to a connection that keel owns. */
+  send(connection: bigint, bytes: Uint8Array): void {
+    this.#socket.write(encodeFrame(ToKeel.CONN_DATA, connection, bytes));
+  }
+
+  closeConnection(connection: bigint): void {
+    this.#socket.write(encodeFrame(ToKeel.CONN_CLOSE, connection));
+  }
+
+  play(token: bigint, tape: Uint8Array, options: PlayOptions): Promise<PlayResult> {
+    if (this.#plays.has(token)) {
+      throw new WherryError('internal', `token ${token} is being played already`);
+    }
+    return new Promise((resolve) => {
+      this.#plays.set(token, resolve);
+      this.#socket.write(encodeFrame(ToKeel.SPAWN, token, u32(options.deadline ?? 0), u32(0), tape));
+    });
+  }
+
+  acknowledgeExit(token: bigint): void {
+    this.#socket.write(encodeFrame(ToKeel.EXIT_ACK, token));
+  }
+
+  /** 0, or -errno (-3 ESRCH: gone). */
+  async signal(token: bigint, signal: number): Promise<number> {
+    return (await this.#request(ToKeel.SIGNAL, u64(token), u32(signal))).result;
+  }
+
+  /** Opens the exec FIFO, which lets the created init go on. 0, or -errno (-6 ENXIO: nobody waits there). */
+  async go(fifo: string): Promise<number> {
+    return (await this.#request(ToKeel.GO, str(fifo))).result;
+  }
+
+  async listen(listener: bigint, path: string): Promise<number> {
+    return (await this.#request(ToKeel.LISTEN, u64(listener), str(path))).result;
+  }
+
+  async unlisten(listener: bigint): Promise<number> {
+    return (await this.#request(ToKeel.UNLISTEN, u64(listener))).result;
+  }
+
+  async closeStdin(token: bigint): Promise<number> {
+    return (await this.#request(ToKeel.CLOSE_STDIN, u64(token))).result;
+  }
+
+  async release(token: bigint): Promise<number> {
+    return (await this.#request(ToKeel.RELEASE, u64(token))).result;
+  }
+
+  idleAfter(seconds: number): void {
+    this.#socket.write(encodeFrame(ToKeel.IDLE, 0n, u32(seconds)));
+  }
+
+  /** 0, or -errno (-16 EBUSY: containers run). With force keel ends everything, this process included. */
+  async stop(force: boolean): Promise<number> {
+    return (await this.#request(ToKeel.STOP, u32(force ? 1 : 0))).result;
+  }
+
+  async status(): Promise<KeelStatus> {
+    const { body } = await this.#request(ToKeel.STATUS);
+    const fields = new FieldReader(body);
+    return {
+      pid: fields.u32(),
+      registered: fields.u32(),
+      players: fields.u32(),
+      connections: fields.u32(),
+      startedAt: nanosecondsToDate(fields.u64()),
+    };
+  }
+
+  #request(type: number, ...parts: Uint8Array[]): Promise<{ result: number; body: Buffer }> {
+    const id = this.#nextRequest++;
+    return new Promise((resolve) => {
+      this.#requests.set(id, { resolve });
+      this.#socket.write(encodeFrame(type, id, ...parts));
+    });
+  }
+
+  #dispatch(frame: Frame): void {
+    const fields = new FieldReader(frame.payload);
+    switch (frame.type) {
+      case FromKeel.HELLO: {
+        fields.u32();
+        const flags = fields.u32();
+        this.#handlers.onHello({ service: (flags & 1) !== 0, build: fields.str(), runDir: fields.str() });
+        return;
+      }
+      case FromKeel.CONN_OPEN:
+        this.#handlers.onOpen({
+          id: frame.id,
+          kind: fields.u8(),
+          pid: fields.u32(),
+          uid: fields.u32(),
+          gid: fields.u32(),
+          listener: fields.u64(),
+        });
+        return;
+      case FromKeel.CONN_DATA:
+        this.#handlers.onData(frame.id, frame.payload);
+        return;
+      case FromKeel.CONN_CLOSE:
+        this.#handlers.onClose(frame.id);
+        return;
+      case FromKeel.PLAYED: {
+        const resolve = this.#plays.get(frame.id);
+        this.#plays.delete(frame.id);
+        resolve?.({ waitStatus: fields.i32(), page: fields.rest() });
+        return;
+      }
+      case FromKeel.REGISTERED:
+        this.#handlers.onRegistered({
+          token: frame.id,
+          pid: fields.u32(),
+          pidfdInode: fields.u64(),
+          startTime: fields.u64(),
+        });
+        return;
+      case FromKeel.EXIT:
+        this.#handlers.onExit({
+          token: frame.id,
+          waitStatus: fields.i32(),
+          known: fields.u8() !== 0,
+          time: nanosecondsToDate(fields.u64()),
+        });
+        return;
+      case FromKeel.REPLY: {
+        const pending = this.#requests.get(frame.id);
+        this.#requests.delete(frame.id);
+        pending?.resolve({ result: fields.i32(), body: fields.rest() });
+        return;
+      }
+      case FromKeel.PING:
+        this.#socket.write(encodeFrame(ToKeel.PONG, frame.id));
+        return;
+      default:
+        // A newer keel may say more than this build knows.
+        return;
+    }
+  }
+}
+
+function nanosecondsToDate(nanoseconds: bigint): Date {
+  return new Date(Number(nanoseconds / 1_000_000n));
+}
