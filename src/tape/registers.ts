@@ -1,0 +1,70 @@
+/**
+ * Gives the registers of a program their numbers. Jumps only go forward, so a register is alive from the first
+ * instruction that writes it to the last that reads it, and its number is free again after that.
+ */
+import { SCRATCH } from './format.ts';
+import type { Instruction } from './program.ts';
+import { type Reg, TapeError } from './refs.ts';
+
+interface Life {
+  reg: Reg;
+  /** First write; -1 for a register that may be read while it is still zero. */
+  start: number;
+  end: number;
+  read: boolean;
+  /** From this instruction on a jump may have gone around the write. */
+  unsureFrom: number;
+}
+
+/**
+ * Number of each register by its id. Registers that are never read get none (their writes go to SCRATCH).
+ * Throws TapeError when more than 255 are alive at once.
+ */
+export function numberRegisters(program: readonly Instruction[]): Map<number, number> {
+  const lives = [...measure(program).values()].filter((life) => life.read);
+  lives.sort((a, b) => a.start - b.start || a.reg.id - b.reg.id);
+  const numbers = new Map<number, number>();
+  const busyUntil: number[] = [];
+  for (const { reg, start, end } of lives) {
+    // Arguments are read before the result is written, so a life may begin where another one ends. One that begins
+    // at -1 expects zeros: it comes first here, so nobody has used its number before.
+    let number = busyUntil.findIndex((until) => until <= start);
+    if (number === -1) number = busyUntil.length;
+    if (number >= SCRATCH)
+      throw new TapeError(`more than ${SCRATCH} registers are alive at instruction ${start}`);
+    busyUntil[number] = end;
+    numbers.set(reg.id, number);
+  }
+  return numbers;
+}
+
+function measure(program: readonly Instruction[]): Map<number, Life> {
+  const lives = new Map<number, Life>();
+  /** Targets of jumps that have been passed and whose labels have not. */
+  let open: number[] = [];
+  program.forEach((instruction, pc) => {
+    if (open.length > 0) open = open.filter((target) => target > pc);
+    for (const reg of instruction.reads) {
+      const life = lives.get(reg.id);
+      if (life === undefined) lives.set(reg.id, { reg, start: -1, end: pc, read: true, unsureFrom: 0 });
+      else {
+        life.end = pc;
+        life.read = true;
+        if (pc >= life.unsureFrom) life.start = -1;
+      }
+    }
+    if (instruction.dst !== undefined) {
+      const reg = instruction.dst;
+      const life = lives.get(reg.id);
+      const unsureFrom = Math.min(Number.POSITIVE_INFINITY, ...open);
+      if (life === undefined) lives.set(reg.id, { reg, start: pc, end: pc, read: false, unsureFrom });
+      else {
+        life.end = pc;
+        if (pc >= life.unsureFrom) life.unsureFrom = unsureFrom;
+      }
+    }
+    const target = instruction.target?.target;
+    if (target !== undefined) open.push(target);
+  });
+  return lives;
+}
