@@ -1,0 +1,185 @@
+/** A containerd of our own: private root, state, sockets and Wherry run folder; everything of it ends with stop(). */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { mounts, removeCgroup } from './cgroups.ts';
+import { type ContainerdVersion, peers } from './debs.ts';
+import { imageName, writeImage } from './image.ts';
+import { bin, cache, temporaryFolder, uniqueId } from './paths.ts';
+import { eventually, must, type RunOptions, type RunResult, run, stop } from './run.ts';
+import { stopWherry } from './wherry.ts';
+
+export interface ContainerdOptions {
+  /** Written to config.json of the private Wherry run folder. */
+  wherryConfig?: Record<string, unknown>;
+  env?: NodeJS.ProcessEnv;
+  /** Before dist/bin on the PATH of containerd. */
+  path?: string[];
+}
+
+export class Containerd implements AsyncDisposable {
+  readonly version: ContainerdVersion;
+  readonly folder: string;
+  readonly address: string;
+  readonly namespace = uniqueId('ns');
+  /** WHERRY_RUN_DIR of this instance. */
+  readonly runDir: string;
+  readonly #binaries: string;
+  readonly #child: ChildProcess;
+
+  private constructor(version: ContainerdVersion, folder: string, binaries: string, child: ChildProcess) {
+    this.version = version;
+    this.folder = folder;
+    this.address = join(folder, 'c.sock');
+    this.runDir = join(folder, 'w');
+    this.#binaries = binaries;
+    this.#child = child;
+  }
+
+  /** Resolves when containerd answers and has the busybox image. */
+  static async start(version: ContainerdVersion, options: ContainerdOptions = {}): Promise<Containerd> {
+    const all = await peers();
+    const folder = temporaryFolder();
+    const runDir = join(folder, 'w');
+    mkdirSync(runDir, { mode: 0o700 });
+    if (options.wherryConfig !== undefined) {
+      writeFileSync(join(runDir, 'config.json'), JSON.stringify(options.wherryConfig), { mode: 0o600 });
+    }
+    writeFileSync(join(folder, 'config.toml'), configuration(version, folder));
+    const binaries = all.containerd(version);
+    // runc comes from bookworm for every containerd: the newer ones' runc needs a newer libc.
+    const path = [
+      ...(options.path ?? []),
+      bin,
+      binaries,
+      join(all.runc, '..'),
+      '/usr/sbin:/usr/bin:/sbin:/bin',
+    ];
+    const log = openSync(join(folder, 'containerd.log'), 'w');
+    const child = spawn(join(binaries, 'containerd'), ['--config', join(folder, 'config.toml')], {
+      env: { HOME: '/root', ...options.env, PATH: path.join(':'), WHERRY_RUN_DIR: runDir },
+      stdio: ['ignore', log, log],
+      detached: true,
+    });
+    closeSync(log);
+    const containerd = new Containerd(version, folder, binaries, child);
+    try {
+      await eventually('containerd answers', async () => {
+        if (child.exitCode !== null) throw new Error(`containerd ended: ${containerd.log()}`);
+        return (await containerd.ctr(['version'])).code === 0 || undefined;
+      });
+      await containerd.#importImage(all.busybox);
+    } catch (error) {
+      const log = containerd.log();
+      await containerd.stop();
+      throw new Error(`containerd ${version} did not start:\n${log}`, { cause: error });
+    }
+    return containerd;
+  }
+
+  async #importImage(busybox: string): Promise<void> {
+    const image = join(cache, `image-${process.pid}.tar`);
+    await writeImage(busybox, image);
+    try {
+      await must(join(this.#binaries, 'ctr'), [...this.#global(), 'image', 'import', image]);
+    } finally {
+      rmSync(image);
+    }
+  }
+
+  #global(): string[] {
+    return ['--address', this.address, '--namespace', this.namespace];
+  }
+
+  /** One ctr command in this instance's namespace. */
+  ctr(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+    return run(join(this.#binaries, 'ctr'), [...this.#global(), ...args], { timeout: 60_000, ...options });
+  }
+
+  /** ctr that must succeed; returns its stdout. */
+  async mustCtr(args: readonly string[], options: RunOptions = {}): Promise<string> {
+    const result = await this.ctr(args, options);
+    if (result.code !== 0) {
+      throw new Error(
+        `ctr ${args.join(' ')}: exit code ${result.code}\n${result.stdout}${result.stderr}\n${this.tail()}`,
+      );
+    }
+    return result.stdout;
+  }
+
+  /** `ctr run` of the busybox image under a runtime. */
+  runContainer(
+    runtime: string,
+    flags: readonly string[],
+    id: string,
+    command: readonly string[],
+  ): Promise<RunResult> {
+    return this.ctr(['run', '--runtime', runtime, ...flags, imageName, id, ...command]);
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  log(): string {
+    return readFileSync(join(this.folder, 'containerd.log'), 'utf8');
+  }
+
+  /** The last lines of containerd's and wherryd's logs, for a failure's message. */
+  tail(): string {
+    const wherryd = join(this.runDir, 'wherryd.log');
+    const last = (text: string): string => text.split('\n').slice(-15).join('\n');
+    const own = existsSync(wherryd) ? `--- wherryd.log\n${last(readFileSync(wherryd, 'utf8'))}` : '';
+    return `--- containerd.log\n${last(this.log())}\n${own}`;
+  }
+
+  /** Removes what tests left in containerd, ends it, ends Wherry's daemon and removes every file. */
+  async stop(): Promise<void> {
+    try {
+      await this.#removeAll();
+    } finally {
+      await stop(this.#child);
+      await stopWherry(this.runDir);
+      await unmountBelow(this.folder);
+      removeCgroup(this.namespace);
+      // The Go shim leaves runc's folder of the namespace, empty.
+      rmSync(join('/run/containerd/runc', this.namespace), { recursive: true, force: true });
+      rmSync(this.folder, { recursive: true, force: true });
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  async #removeAll(): Promise<void> {
+    if (this.#child.exitCode !== null) return;
+    const list = async (what: string): Promise<string[]> =>
+      (await this.ctr([what, 'ls', '-q'])).stdout.split('\n').filter((line) => line !== '');
+    for (const id of await list('task')) await this.ctr(['task', 'rm', '--force', id]);
+    for (const id of await list('container')) await this.ctr(['container', 'rm', id]);
+  }
+}
+
+async function unmountBelow(folder: string): Promise<void> {
+  const points = mounts().filter((point) => point.startsWith(`${folder}/`));
+  for (const point of points.reverse()) await run('umount', [point]);
+}
+
+function configuration(version: ContainerdVersion, folder: string): string {
+  const disabled = [
+    ...['grpc.v1.cri', 'cri.v1.images', 'cri.v1.runtime', 'internal.v1.opt', 'nri.v1.nri'],
+    ...['tracing.processor.v1.otlp', 'internal.v1.tracing'],
+    ...['aufs', 'btrfs', 'devmapper', 'zfs', 'blockfile', 'erofs'].map((name) => `snapshotter.v1.${name}`),
+  ];
+  return `version = ${version === '2.1' ? 3 : 2}
+root = "${join(folder, 'root')}"
+state = "${join(folder, 'state')}"
+oom_score = 0
+disabled_plugins = [${disabled.map((name) => `"io.containerd.${name}"`).join(', ')}]
+[grpc]
+  address = "${join(folder, 'c.sock')}"
+[debug]
+  level = "info"
+`;
+}

@@ -1,0 +1,59 @@
+/** Runs Wherry's command line with a run folder of its own, and ends its daemon afterwards. */
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { temporaryFolder, wherryBinary } from './paths.ts';
+import { type RunOptions, type RunResult, run } from './run.ts';
+
+export class Wherry implements AsyncDisposable {
+  readonly folder: string;
+  /** WHERRY_RUN_DIR. */
+  readonly runDir: string;
+  readonly env: NodeJS.ProcessEnv;
+
+  constructor(env: NodeJS.ProcessEnv = {}) {
+    this.folder = temporaryFolder();
+    this.runDir = join(this.folder, 'w');
+    mkdirSync(this.runDir, { mode: 0o700 });
+    const { HOME, TERM } = process.env;
+    this.env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', HOME, TERM, ...env, WHERRY_RUN_DIR: this.runDir };
+  }
+
+  /** One command; state directories go to the private run folder. */
+  run(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+    return run(wherryBinary, args, { env: this.env, ...options });
+  }
+
+  /** A command that must succeed; returns its stdout. */
+  async must(args: readonly string[], options: RunOptions = {}): Promise<string> {
+    const result = await this.run(args, options);
+    if (result.code !== 0) {
+      throw new Error(
+        `wherry ${args.join(' ')}: exit code ${result.code}\n${result.stdout}${result.stderr}\n${this.log()}`,
+      );
+    }
+    return result.stdout;
+  }
+
+  /** The end of wherryd's log. */
+  log(): string {
+    const path = join(this.runDir, 'wherryd.log');
+    return existsSync(path)
+      ? `--- wherryd.log\n${readFileSync(path, 'utf8').split('\n').slice(-20).join('\n')}`
+      : '';
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await stopWherry(this.runDir);
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** Ends the daemon of a run folder, containers included; no daemon is fine. */
+export async function stopWherry(runDir: string): Promise<void> {
+  if (!existsSync(join(runDir, 'keel.sock'))) return;
+  const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', WHERRY_RUN_DIR: runDir };
+  const result = await run(wherryBinary, ['daemon', 'stop', '--force'], { env });
+  if (result.code !== 0 && existsSync(join(runDir, 'keel.sock'))) {
+    throw new Error(`wherry daemon stop --force: exit code ${result.code}\n${result.stdout}${result.stderr}`);
+  }
+}
