@@ -122,9 +122,12 @@ const hooks = list(
   'a list of hooks',
 ).optional();
 
+/** Configurations of one major version fit every runtime of it (config.md, "Specification version"). */
+const version = 'a version 1.x.y of the runtime specification';
+
 /** The whole of config.json. */
 export const specSchema = record({
-  ociVersion: filledText('a version such as 1.3.0'),
+  ociVersion: text(version).regex(/^1\.\d+\.\d+(?:[-+][0-9A-Za-z.+-]*)?$/, { error: version }),
   root: record({ path: filledText('a path'), readonly: flag.optional() }),
   process: processSchema,
   hostname: text().optional(),

@@ -1,0 +1,159 @@
+/** What the specification has and this version of the runtime does not apply: refused by name, never skipped in silence. */
+import type { Spec } from './types.ts';
+
+export interface Unsupported {
+  /** `process.scheduler`. */
+  path: string;
+  /** What is missing, in words: `schedulers`. */
+  what: string;
+}
+
+/** Set to something that asks for an act: not absent, empty, zero, false or made of such. */
+function asks(value: unknown): boolean {
+  if (Array.isArray(value)) return value.length > 0;
+  if (typeof value === 'object' && value !== null) return Object.values(value).some(asks);
+  return value !== undefined && value !== '' && value !== false && value !== 0 && value !== 0n;
+}
+
+interface Refusal {
+  path: string;
+  what: string;
+  /** The value that counts when it asks for something. */
+  value: (config: Spec) => unknown;
+}
+
+const refusals: readonly Refusal[] = [
+  { path: 'hooks.prestart', what: 'hooks', value: ({ hooks }) => hooks?.prestart },
+  { path: 'hooks.createRuntime', what: 'hooks', value: ({ hooks }) => hooks?.createRuntime },
+  { path: 'hooks.createContainer', what: 'hooks', value: ({ hooks }) => hooks?.createContainer },
+  { path: 'hooks.startContainer', what: 'hooks', value: ({ hooks }) => hooks?.startContainer },
+  { path: 'hooks.poststart', what: 'hooks', value: ({ hooks }) => hooks?.poststart },
+  { path: 'hooks.poststop', what: 'hooks', value: ({ hooks }) => hooks?.poststop },
+  {
+    path: 'process.apparmorProfile',
+    what: 'AppArmor profiles',
+    value: ({ process: { apparmorProfile } }) => apparmorProfile !== 'unconfined' && apparmorProfile,
+  },
+  { path: 'process.selinuxLabel', what: 'SELinux labels', value: ({ process }) => process.selinuxLabel },
+  { path: 'process.scheduler', what: 'schedulers', value: ({ process }) => process.scheduler },
+  { path: 'process.ioPriority', what: 'I/O priorities', value: ({ process }) => process.ioPriority },
+  {
+    path: 'process.execCPUAffinity',
+    what: 'CPU affinity of exec',
+    value: ({ process }) => process.execCPUAffinity,
+  },
+  { path: 'linux.uidMappings', what: 'id mappings', value: ({ linux }) => linux?.uidMappings },
+  { path: 'linux.gidMappings', what: 'id mappings', value: ({ linux }) => linux?.gidMappings },
+  { path: 'linux.timeOffsets', what: 'time offsets', value: ({ linux }) => linux?.timeOffsets },
+  {
+    path: 'linux.netDevices',
+    what: 'network devices',
+    value: ({ linux }) => Object.keys(linux?.netDevices ?? {}),
+  },
+  { path: 'linux.mountLabel', what: 'SELinux labels', value: ({ linux }) => linux?.mountLabel },
+  // An empty object, too, orders a group of its own in resctrl.
+  { path: 'linux.intelRdt', what: 'Intel RDT', value: ({ linux }) => linux?.intelRdt !== undefined },
+  { path: 'linux.memoryPolicy', what: 'memory policies', value: ({ linux }) => linux?.memoryPolicy },
+  {
+    path: 'linux.personality',
+    what: 'execution personalities',
+    value: ({ linux }) => linux?.personality?.domain === 'LINUX32' || linux?.personality?.flags,
+  },
+  {
+    path: 'linux.resources.blockIO',
+    what: 'block I/O limits',
+    value: ({ linux }) => linux?.resources?.blockIO,
+  },
+  {
+    path: 'linux.resources.hugepageLimits',
+    what: 'huge page limits',
+    value: ({ linux }) => linux?.resources?.hugepageLimits,
+  },
+  {
+    path: 'linux.resources.network',
+    what: 'network classes',
+    value: ({ linux }) => linux?.resources?.network,
+  },
+  { path: 'linux.resources.rdma', what: 'RDMA limits', value: ({ linux }) => linux?.resources?.rdma },
+  {
+    path: 'linux.resources.cpu.burst',
+    what: 'CPU burst',
+    value: ({ linux }) => linux?.resources?.cpu?.burst,
+  },
+  {
+    path: 'linux.resources.cpu.realtimeRuntime',
+    what: 'real-time limits',
+    value: ({ linux }) => linux?.resources?.cpu?.realtimeRuntime,
+  },
+  {
+    path: 'linux.resources.cpu.realtimePeriod',
+    what: 'real-time limits',
+    value: ({ linux }) => linux?.resources?.cpu?.realtimePeriod,
+  },
+  {
+    path: 'linux.resources.cpu.idle',
+    what: 'idle groups',
+    value: ({ linux }) => linux?.resources?.cpu?.idle,
+  },
+  {
+    path: 'linux.resources.memory.checkBeforeUpdate',
+    what: 'checks before an update',
+    value: ({ linux }) => linux?.resources?.memory?.checkBeforeUpdate,
+  },
+  {
+    path: 'linux.seccomp.listenerPath',
+    what: 'seccomp listeners',
+    value: ({ linux }) => linux?.seccomp?.listenerPath,
+  },
+  {
+    path: 'linux.seccomp.defaultAction',
+    what: 'seccomp listeners',
+    value: ({ linux }) => linux?.seccomp?.defaultAction === 'SCMP_ACT_NOTIFY',
+  },
+];
+
+/** Options that mount_setattr(2) applies to a whole tree, and those that need a copy or a mapping. */
+const refusedOptions: ReadonlyMap<string, string> = new Map([
+  ...'rro rrw rsuid rnosuid rdev rnodev rexec rnoexec rdiratime rnodiratime ratime rnoatime rstrictatime rnostrictatime rrelatime rnorelatime rsymfollow rnosymfollow'
+    .split(' ')
+    .map((option) => [option, 'recursive mount attributes'] as const),
+  ['idmap', 'id-mapped mounts'],
+  ['ridmap', 'id-mapped mounts'],
+  ['tmpcopyup', 'copies into a tmpfs'],
+]);
+
+const refusedNamespaces: ReadonlyMap<string, string> = new Map([
+  ['user', 'user namespaces'],
+  ['time', 'time namespaces'],
+]);
+
+/** Fields of a checked configuration that ask for what this version cannot do; empty: everything is applied. */
+export function unsupported(config: Spec, cgroupVersion: 1 | 2 = 1): Unsupported[] {
+  const found: Unsupported[] = refusals.filter(({ value }) => asks(value(config)));
+  const result = found.map(({ path, what }) => ({ path, what }));
+  for (const [index, mount] of (config.mounts ?? []).entries()) {
+    for (const [position, option] of (mount.options ?? []).entries()) {
+      const what = refusedOptions.get(option.split('=', 1)[0] ?? '');
+      if (what !== undefined) result.push({ path: `mounts[${index}].options[${position}]`, what });
+    }
+    for (const field of ['uidMappings', 'gidMappings'] as const) {
+      if (asks(mount[field])) result.push({ path: `mounts[${index}].${field}`, what: 'id-mapped mounts' });
+    }
+  }
+  const namespaces = config.linux?.namespaces ?? [];
+  for (const [index, { type }] of namespaces.entries()) {
+    const what = refusedNamespaces.get(type);
+    if (what !== undefined) result.push({ path: `linux.namespaces[${index}].type`, what });
+  }
+  if (!namespaces.some(({ type }) => type === 'mount')) {
+    result.push({ path: 'linux.namespaces', what: "containers in the host's mount namespace" });
+  }
+  for (const [index, rule] of (config.linux?.seccomp?.syscalls ?? []).entries()) {
+    if (rule.action !== 'SCMP_ACT_NOTIFY') continue;
+    result.push({ path: `linux.seccomp.syscalls[${index}].action`, what: 'seccomp listeners' });
+  }
+  if (cgroupVersion === 1 && asks(config.linux?.resources?.unified)) {
+    result.push({ path: 'linux.resources.unified', what: 'cgroup v2 files on a cgroup v1 host' });
+  }
+  return result;
+}
