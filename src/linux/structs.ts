@@ -1,10 +1,189 @@
-/**
- * Structs that the kernel reads or fills, encoded byte by byte; the layouts are the same on x86_64 and aarch64. A unit
- * test compares every size and offset with `sizeof` and `offsetof` of the C headers.
- */
+/** Encoders of the structs that system calls take. Layouts: structs-layout.ts. */
+import { AF_UNIX, CLONE_VM, SCM_RIGHTS, SOL_SOCKET } from './constants.ts';
+import { type FieldName, fieldOf, type StructName, sizeOf } from './structs-layout.ts';
 
 /** Bytes of a struct, and where in them an address belongs. `Ref` is what the caller means by a place in memory. */
 export interface EncodedStruct<Ref> {
   bytes: Uint8Array;
   pointers: readonly { offset: number; to: Ref }[];
+}
+
+/** A field's content: a number (negative: two's complement), raw bytes (zero-padded), or the address of a place. */
+export type FieldValue<Ref> = number | bigint | Uint8Array | { to: Ref };
+
+/**
+ * Any struct of the table; fields that are not named are zero.
+ * Throws RangeError when a value does not fit its field.
+ */
+export function encode<S extends StructName, Ref = never>(
+  struct: S,
+  values: Partial<Record<FieldName<S>, FieldValue<Ref>>>,
+): EncodedStruct<Ref> {
+  const bytes = Buffer.alloc(sizeOf(struct));
+  const pointers: { offset: number; to: Ref }[] = [];
+  for (const [name, value] of Object.entries(values) as [FieldName<S>, FieldValue<Ref> | undefined][]) {
+    const [offset, size] = fieldOf(struct, name);
+    if (value === undefined) continue;
+    if (typeof value === 'number' || typeof value === 'bigint') putNumber(bytes, offset, size, value, name);
+    else if (value instanceof Uint8Array) {
+      if (value.length > size)
+        throw new RangeError(`${struct}.${name}: ${value.length} bytes do not fit into ${size}`);
+      bytes.set(value, offset);
+    } else {
+      if (size !== 8) throw new RangeError(`${struct}.${name} cannot hold an address`);
+      pointers.push({ offset, to: value.to });
+    }
+  }
+  return { bytes, pointers };
+}
+
+function putNumber(bytes: Buffer, offset: number, size: number, value: number | bigint, name: string): void {
+  const bits = BigInt(size * 8);
+  const whole = BigInt(value);
+  if (whole >= 1n << bits || whole < -(1n << (bits - 1n)))
+    throw new RangeError(`${name}: ${value} does not fit into ${size} bytes`);
+  let rest = BigInt.asUintN(size * 8, whole);
+  for (let index = 0; index < size; index++, rest >>= 8n) bytes[offset + index] = Number(rest & 0xffn);
+}
+
+/** Several structs one after the other. */
+export function encodeArray<Ref>(parts: readonly EncodedStruct<Ref>[]): EncodedStruct<Ref> {
+  const pointers: { offset: number; to: Ref }[] = [];
+  let base = 0;
+  for (const part of parts) {
+    for (const { offset, to } of part.pointers) pointers.push({ offset: base + offset, to });
+    base += part.bytes.length;
+  }
+  return { bytes: Buffer.concat(parts.map((part) => part.bytes)), pointers };
+}
+
+/**
+ * clone_args of clone3(2). CLONE_VM is refused: the program counter and the registers of a tape live in memory.
+ * @param pidfd where the kernel writes the pidfd (4 bytes), with CLONE_PIDFD
+ */
+export function cloneArgs<Ref = never>(args: {
+  flags: number | bigint;
+  exitSignal: number;
+  pidfd?: Ref;
+  cgroup?: number;
+}): EncodedStruct<Ref> {
+  if (BigInt(args.flags) & BigInt(CLONE_VM)) throw new RangeError('clone_args.flags: CLONE_VM in a tape');
+  return encode<'clone_args', Ref>('clone_args', {
+    flags: args.flags,
+    exit_signal: args.exitSignal,
+    ...(args.pidfd === undefined ? {} : { pidfd: { to: args.pidfd } }),
+    ...(args.cgroup === undefined ? {} : { cgroup: args.cgroup }),
+  });
+}
+
+export function openHow(flags: number, resolve = 0, mode = 0): EncodedStruct<never> {
+  return encode('open_how', { flags, mode, resolve });
+}
+
+/** Attributes to set and to clear; propagation is MS_PRIVATE and its like, or 0 for no change. */
+export function mountAttr(set: number, clear = 0, propagation = 0, usernsFd = 0): EncodedStruct<never> {
+  return encode('mount_attr', { attr_set: set, attr_clr: clear, propagation, userns_fd: usernsFd });
+}
+
+const LINUX_CAPABILITY_VERSION_3 = 0x20080522;
+
+/** The first argument of capset(2), for the calling process. */
+export function capHeader(): EncodedStruct<never> {
+  return encode('__user_cap_header_struct', { version: LINUX_CAPABILITY_VERSION_3 });
+}
+
+/** The second argument of capset(2): sets of capabilities as bit masks (`1n << BigInt(CAP_KILL)`). */
+export function capData(sets: {
+  effective: bigint;
+  permitted: bigint;
+  inheritable: bigint;
+}): EncodedStruct<never> {
+  const words = [0n, 32n].map((shift) => {
+    const word = (set: bigint) => BigInt.asUintN(32, set >> shift);
+    return encode('__user_cap_data_struct', {
+      effective: word(sets.effective),
+      permitted: word(sets.permitted),
+      inheritable: word(sets.inheritable),
+    });
+  });
+  return encodeArray(words);
+}
+
+/** @param count number of struct sock_filter (8 bytes each) at `filter` */
+export function sockFprog<Ref>(count: number, filter: Ref): EncodedStruct<Ref> {
+  return encode('sock_fprog', { len: count, filter: { to: filter } });
+}
+
+export function iovecs<Ref>(buffers: readonly { at: Ref; length: number }[]): EncodedStruct<Ref> {
+  return encodeArray(
+    buffers.map(({ at, length }) => encode('iovec', { iov_base: { to: at }, iov_len: length })),
+  );
+}
+
+/** For sendmsg(2) and recvmsg(2). */
+export function msghdr<Ref>(message: {
+  iov: Ref;
+  iovCount: number;
+  control?: { at: Ref; length: number };
+}): EncodedStruct<Ref> {
+  return encode<'msghdr', Ref>('msghdr', {
+    msg_iov: { to: message.iov },
+    msg_iovlen: message.iovCount,
+    ...(message.control === undefined
+      ? {}
+      : { msg_control: { to: message.control.at }, msg_controllen: message.control.length }),
+  });
+}
+
+/** Where descriptor n lies in a control message of `scmRights`: 4 bytes each. */
+export function scmRightsOffset(n: number): number {
+  return sizeOf('cmsghdr') + n * 4;
+}
+
+/** A control message for descriptors; those not known yet are put in with STORE at `scmRightsOffset(n)`. */
+export function scmRights(descriptors: readonly number[]): EncodedStruct<never> {
+  const length = scmRightsOffset(descriptors.length);
+  const header = encode('cmsghdr', { cmsg_len: length, cmsg_level: SOL_SOCKET, cmsg_type: SCM_RIGHTS });
+  const bytes = Buffer.alloc(Math.ceil(length / 8) * 8);
+  bytes.set(header.bytes);
+  descriptors.forEach((descriptor, index) => {
+    bytes.writeInt32LE(descriptor, scmRightsOffset(index));
+  });
+  return { bytes, pointers: [] };
+}
+
+const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;
+
+/** -1 and 2^64-1 are both "unlimited". */
+export function rlimit64(soft: bigint, hard: bigint): EncodedStruct<never> {
+  const value = (limit: bigint) => (limit === -1n ? RLIM_INFINITY : limit);
+  return encode('rlimit64', { rlim_cur: value(soft), rlim_max: value(hard) });
+}
+
+/** What a signal does by default, with nothing blocked meanwhile. */
+export function defaultSigaction(): EncodedStruct<never> {
+  return encode('sigaction', {});
+}
+
+/** For SIOCSIFFLAGS. Throws RangeError for a name of more than 15 bytes. */
+export function ifreqFlags(name: string, flags: number): EncodedStruct<never> {
+  const bytes = Buffer.from(name);
+  if (bytes.length > 15) throw new RangeError(`interface name ${name} is longer than 15 bytes`);
+  return encode('ifreq', { ifr_name: bytes, ifr_flags: flags });
+}
+
+/** A socket's path, without a terminating zero where it fills all 108 bytes; '\0' first means the abstract namespace. */
+export function sockaddrUn(path: string): EncodedStruct<never> {
+  return encode('sockaddr_un', { sun_family: AF_UNIX, sun_path: Buffer.from(path) });
+}
+
+export function timespec(milliseconds: number): EncodedStruct<never> {
+  return encode('timespec', {
+    tv_sec: Math.floor(milliseconds / 1000),
+    tv_nsec: Math.round((milliseconds % 1000) * 1_000_000),
+  });
+}
+
+export function winsize(rows: number, cols: number): EncodedStruct<never> {
+  return encode('winsize', { ws_row: rows, ws_col: cols });
 }
