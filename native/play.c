@@ -1,0 +1,290 @@
+#include "play.h"
+
+#include <asm/unistd.h>
+#include <linux/errno.h>
+
+#define AGAIN_LIMIT 1000
+
+long play_syscall(long number, const uint64_t args[TAPE_MAX_ARGS])
+{
+#if defined(__x86_64__)
+    long result;
+    register uint64_t r10 __asm__("r10") = args[3];
+    register uint64_t r8 __asm__("r8") = args[4];
+    register uint64_t r9 __asm__("r9") = args[5];
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(args[0]), "S"(args[1]), "d"(args[2]), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return result;
+#else
+    register uint64_t x0 __asm__("x0") = args[0];
+    register uint64_t x1 __asm__("x1") = args[1];
+    register uint64_t x2 __asm__("x2") = args[2];
+    register uint64_t x3 __asm__("x3") = args[3];
+    register uint64_t x4 __asm__("x4") = args[4];
+    register uint64_t x5 __asm__("x5") = args[5];
+    register long x8 __asm__("x8") = number;
+    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5), "r"(x8) : "memory");
+    return (long)x0;
+#endif
+}
+
+static unsigned kind_of(const struct tape_instruction *in, unsigned n)
+{
+    return (in->kinds >> (2 * n)) & 3;
+}
+
+static int may_be(unsigned kind, unsigned allowed)
+{
+    return (allowed >> kind) & 1;
+}
+
+#define ANY 15u
+#define NUMBER (1u << KIND_IMMEDIATE)
+#define VALUE (NUMBER | 1u << KIND_REGISTER)
+#define MEMORY (1u << KIND_DATA | 1u << KIND_SHARED)
+
+/* Argument n is of an allowed kind, and if it is an address, `size` bytes there are the tape's. */
+static int good_arg(const struct play *p, const struct tape_instruction *in, unsigned n, unsigned allowed, unsigned size)
+{
+    uint64_t arg = in->args[n];
+    unsigned kind = kind_of(in, n);
+    if (!may_be(kind, allowed))
+        return 0;
+    switch (kind) {
+    case KIND_DATA:
+        return size <= p->data_length && arg <= p->data_length - size;
+    case KIND_REGISTER:
+        return arg < TAPE_REGISTERS;
+    case KIND_SHARED:
+        return arg >= TAPE_SLOTS_OFFSET && arg <= TAPE_PAGE - size;
+    default:
+        return 1;
+    }
+}
+
+static int good_instruction(const struct play *p, uint32_t pc)
+{
+    static const uint8_t arity[] = {
+        [OP_ON_ERRNO] = 1, [OP_STORE] = 1, [OP_LOAD] = 1, [OP_JUMP_MASK] = 2, [OP_DECIMAL] = 1,
+        [OP_HALT] = 1, [OP_LANE] = 1, [OP_FAIL] = 1, [OP_SET] = 1,
+    };
+    const struct tape_instruction *in = &p->code[pc];
+    int jump_ok = in->target > pc && in->target < p->instructions;
+    int width_ok = in->b == 4 || in->b == 8;
+
+    if (in->op != OP_SYSCALL && (in->op == 0 || in->op > OP_SET || in->nargs != arity[in->op]))
+        return 0;
+    switch (in->op) {
+    case OP_SYSCALL:
+        if (in->nargs > TAPE_MAX_ARGS)
+            return 0;
+        for (unsigned n = 0; n < in->nargs; n++)
+            if (!good_arg(p, in, n, ANY, 1))
+                return 0;
+        return 1;
+    case OP_ON_ERRNO:
+        return jump_ok && good_arg(p, in, 0, NUMBER, 0);
+    case OP_STORE:
+    case OP_LOAD:
+        return width_ok && good_arg(p, in, 0, MEMORY, in->b);
+    case OP_JUMP_MASK:
+        return jump_ok && good_arg(p, in, 0, VALUE, 0) && good_arg(p, in, 1, VALUE, 0);
+    case OP_DECIMAL:
+        return good_arg(p, in, 0, MEMORY, TAPE_DECIMAL_BYTES);
+    case OP_LANE:
+        return good_arg(p, in, 0, NUMBER, 0) && in->args[0] < TAPE_LANES;
+    case OP_HALT:
+    case OP_FAIL:
+        return good_arg(p, in, 0, NUMBER, 0);
+    default: /* OP_SET */
+        return good_arg(p, in, 0, ANY, 1);
+    }
+}
+
+static int bad(struct play *p, uint32_t pc)
+{
+    p->lane->step = pc < p->instructions ? p->code[pc].step : 0;
+    p->lane->pc = pc;
+    p->lane->error = EINVAL;
+    p->lane->state = LANE_FAILED;
+    return -EINVAL;
+}
+
+/* The parts lie in the order header, code, data, relocations and do not overlap: nothing checked can be changed later. */
+static int good_header(const struct tape_header *h, size_t length)
+{
+    uint64_t code_end = h->code + (uint64_t)h->instructions * sizeof(struct tape_instruction);
+    uint64_t data_end = (uint64_t)h->data + h->data_length;
+    uint64_t end = h->relocations + (uint64_t)h->relocation_count * sizeof(uint32_t);
+
+    return __builtin_memcmp(h->magic, TAPE_MAGIC, sizeof h->magic) == 0 && h->arch == TAPE_ARCH && h->zero == 0 &&
+           h->instructions > 0 && h->code >= sizeof *h && h->code % 8 == 0 && h->data >= code_end && h->data % 8 == 0 &&
+           h->relocations >= data_end && h->relocations % 4 == 0 && end <= length;
+}
+
+int play_load(struct play *p, void *shared_page, void *image, size_t image_len)
+{
+    const struct tape_header *h = image;
+
+    p->page = shared_page;
+    p->lane = shared_page;
+    p->instructions = 0;
+    if (image_len < sizeof *h || !good_header(h, image_len))
+        return bad(p, 0);
+    p->code = (const void *)((unsigned char *)image + h->code);
+    p->data = (unsigned char *)image + h->data;
+    p->data_length = h->data_length;
+    p->instructions = h->instructions;
+    for (unsigned n = 0; n < TAPE_REGISTERS; n++)
+        p->registers[n] = 0;
+
+    for (uint32_t pc = 0; pc < p->instructions; pc++)
+        if (!good_instruction(p, pc))
+            return bad(p, pc);
+    uint8_t last = p->code[p->instructions - 1].op;
+    if (last != OP_HALT && last != OP_FAIL)
+        return bad(p, p->instructions - 1);
+
+    const uint32_t *relocations = (const void *)((unsigned char *)image + h->relocations);
+    for (uint32_t n = 0; n < h->relocation_count; n++) {
+        uint64_t pointer;
+        if (p->data_length < sizeof pointer || relocations[n] > p->data_length - sizeof pointer)
+            return bad(p, p->instructions);
+        __builtin_memcpy(&pointer, p->data + relocations[n], sizeof pointer);
+        if (pointer >= p->data_length)
+            return bad(p, p->instructions);
+        pointer += (uint64_t)(uintptr_t)p->data;
+        __builtin_memcpy(p->data + relocations[n], &pointer, sizeof pointer);
+    }
+    return 0;
+}
+
+static uint64_t value_of(const struct play *p, const struct tape_instruction *in, unsigned n)
+{
+    switch (kind_of(in, n)) {
+    case KIND_DATA:
+        return (uint64_t)(uintptr_t)(p->data + in->args[n]);
+    case KIND_REGISTER:
+        return (uint64_t)p->registers[in->args[n]];
+    case KIND_SHARED:
+        return (uint64_t)(uintptr_t)(p->page + in->args[n]);
+    default:
+        return in->args[n];
+    }
+}
+
+static long call(const struct play *p, const struct tape_instruction *in)
+{
+    uint64_t args[TAPE_MAX_ARGS];
+    long result;
+
+    for (unsigned n = 0; n < TAPE_MAX_ARGS; n++)
+        args[n] = n < in->nargs ? value_of(p, in, n) : 0;
+    for (int again = 0;;) {
+        result = play_syscall((int)in->target, args);
+        if (result == -EINTR && in->target != __NR_close)
+            continue;
+        /* RESOLVE_IN_ROOT gives this up whenever somebody else mounts or renames at the same time. */
+        if (result == -EAGAIN && in->target == __NR_openat2 && ++again < AGAIN_LIMIT)
+            continue;
+        return result;
+    }
+}
+
+static void copy(void *to, const void *from, uint8_t width)
+{
+    if (width == 8)
+        __builtin_memcpy(to, from, 8);
+    else
+        __builtin_memcpy(to, from, 4);
+}
+
+static unsigned write_decimal(unsigned char *to, uint64_t value)
+{
+    unsigned length = 1;
+
+    for (uint64_t rest = value; rest >= 10; rest /= 10)
+        length++;
+    for (unsigned n = length; n > 0; value /= 10)
+        to[--n] = (unsigned char)('0' + value % 10);
+    return length;
+}
+
+static int finish(struct play *p, enum tape_lane_state state, int error, int64_t value, int code, int in_process)
+{
+    p->lane->error = error;
+    p->lane->value = value;
+    p->lane->state = state;
+    if (!in_process)
+        play_syscall(__NR_exit_group, (const uint64_t[TAPE_MAX_ARGS]){(uint64_t)code});
+    return code;
+}
+
+/* The number of the instruction that handles the failure of the call at pc; 0 if none does. */
+static uint32_t handler(const struct play *p, uint32_t pc, long error)
+{
+    for (const struct tape_instruction *in = &p->code[pc + 1]; in->op == OP_ON_ERRNO; in++)
+        if (in->args[0] == 0 || in->args[0] == (uint64_t)error)
+            return in->target;
+    return 0;
+}
+
+int play_run(struct play *p, int in_process)
+{
+    int64_t *r = p->registers;
+
+    p->lane->state = LANE_RUNNING;
+    for (uint32_t pc = 0;;) {
+        const struct tape_instruction *in = &p->code[pc];
+        uint32_t next = pc + 1;
+        void *at;
+
+        p->lane->step = in->step;
+        p->lane->pc = pc;
+        switch (in->op) {
+        case OP_SYSCALL:
+            r[in->dst] = call(p, in);
+            if (r[in->dst] < 0 && r[in->dst] >= -4095) {
+                next = handler(p, pc, -r[in->dst]);
+                if (next == 0)
+                    return finish(p, LANE_FAILED, (int)-r[in->dst], r[in->dst], PLAY_FAILED, in_process);
+            }
+            break;
+        case OP_STORE:
+            at = (void *)(uintptr_t)value_of(p, in, 0);
+            copy(at, &r[in->a], in->b);
+            break;
+        case OP_LOAD:
+            at = (void *)(uintptr_t)value_of(p, in, 0);
+            r[in->dst] = 0;
+            copy(&r[in->dst], at, in->b);
+            break;
+        case OP_JUMP_MASK:
+            if (((uint64_t)r[in->a] & value_of(p, in, 0)) == value_of(p, in, 1))
+                next = in->target;
+            break;
+        case OP_DECIMAL:
+            at = (void *)(uintptr_t)value_of(p, in, 0);
+            r[in->dst] = write_decimal(at, (uint64_t)r[in->a]);
+            break;
+        case OP_LANE:
+            p->lane = (struct tape_lane *)(void *)p->page + in->args[0];
+            p->lane->step = in->step;
+            p->lane->pc = pc;
+            p->lane->state = LANE_RUNNING;
+            break;
+        case OP_HALT:
+            return finish(p, LANE_HALTED, 0, (int64_t)in->args[0], (int)in->args[0], in_process);
+        case OP_FAIL:
+            return finish(p, LANE_FAILED, (int)in->args[0], -(int64_t)in->args[0], PLAY_FAILED, in_process);
+        case OP_SET:
+            r[in->dst] = (int64_t)value_of(p, in, 0);
+            break;
+        default: /* ON_ERRNO, reached after a success */
+            break;
+        }
+        pc = next;
+    }
+}
