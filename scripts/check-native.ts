@@ -1,0 +1,42 @@
+/** The C stays small enough to be read in one sitting: limits in lines of code, comments and empty lines not counted. */
+import { existsSync, globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { root } from '../test/support/paths.ts';
+
+const limits: readonly { program: string; files: readonly string[]; lines: number }[] = [
+  { program: 'player', files: ['native/player*.[ch]', 'native/play.[ch]', 'native/tape.h'], lines: 300 },
+  { program: 'keel', files: ['native/keel*.[ch]'], lines: 900 },
+  { program: 'client', files: ['native/client*.[ch]'], lines: 500 },
+];
+const columns = 120;
+
+/** Every broken limit as a sentence. */
+export function nativeProblems(): string[] {
+  const problems: string[] = [];
+  for (const { program, files, lines } of limits) {
+    const names = globSync([...files], { cwd: root });
+    const total = names.reduce((sum, name) => sum + codeLines(readFileSync(join(root, name), 'utf8')), 0);
+    if (total >= lines)
+      problems.push(
+        `native: ${program} has ${total} lines of code; the limit is ${lines} (${names.join(', ')})`,
+      );
+  }
+  for (const name of globSync('native/*.[ch]', { cwd: root })) {
+    readFileSync(join(root, name), 'utf8')
+      .split('\n')
+      .forEach((line, index) => {
+        if (line.replaceAll('\t', '        ').length > columns)
+          problems.push(`${name}:${index + 1}: wider than ${columns} columns`);
+      });
+  }
+  if (!existsSync(join(root, 'native/Makefile'))) problems.push('native/Makefile is missing');
+  return problems;
+}
+
+/** Lines that are neither empty nor comment. */
+export function codeLines(text: string): number {
+  const code = text
+    .replace(/\/\*[\s\S]*?\*\//g, (comment) => comment.replace(/[^\n]/g, ''))
+    .replace(/\/\/.*$/gm, '');
+  return code.split('\n').filter((line) => line.trim() !== '').length;
+}

@@ -1,0 +1,62 @@
+/**
+ * `npm test`: builds, checks, and runs every suite as one run of Node's own test runner, which prints its own totals. After each suite
+ * nothing may be left on the machine. `npm test -- unit e2e` runs only what is named; `npm test -- --skip-check`.
+ */
+import { randomBytes } from 'node:crypto';
+import { globSync } from 'node:fs';
+import { LeakCheck, markVariable } from '../test/support/leaks.ts';
+import { root } from '../test/support/paths.ts';
+import { buildAll } from './build.ts';
+import { checkAll } from './check.ts';
+import { fail, node, say, show } from './tools.ts';
+
+const suites = [
+  { name: 'unit', concurrency: 2, timeout: 120_000 },
+  { name: 'integration', concurrency: 2, timeout: 300_000 },
+  { name: 'e2e', concurrency: 2, timeout: 600_000 },
+] as const;
+
+const words = process.argv.slice(2);
+const named = words.filter((word) => !word.startsWith('-'));
+const unknown = named.filter((word) => word !== 'check' && !suites.some((suite) => suite.name === word));
+if (unknown.length > 0)
+  fail(
+    `no suite is called ${unknown.join(' or ')}; there are check, ${suites.map((suite) => suite.name).join(', ')}`,
+  );
+const wanted = (name: string): boolean => named.length === 0 || named.includes(name);
+
+const failures: string[] = [];
+say('== build');
+await buildAll();
+if (wanted('check')) {
+  say('== check');
+  failures.push(...checkAll().map((name) => `check: ${name}`));
+}
+for (const suite of suites) {
+  if (wanted(suite.name)) failures.push(...(await runSuite(suite)));
+}
+say('== result');
+if (failures.length > 0) fail(failures.map((failure) => `FAILED ${failure}`).join('\n'));
+say('everything passed, nothing was left behind');
+
+async function runSuite(suite: (typeof suites)[number]): Promise<string[]> {
+  say(`== ${suite.name}`);
+  const files = globSync(`test/${suite.name}/**/*.test.ts`, { cwd: root }).sort();
+  if (files.length === 0) return [`${suite.name}: no tests`];
+  if (suite.name !== 'unit' && process.getuid?.() !== 0) return [`${suite.name}: needs root`];
+  const mark = randomBytes(8).toString('hex');
+  const leaks = new LeakCheck(mark);
+  const options = [
+    '--test',
+    `--test-concurrency=${suite.concurrency}`,
+    `--test-timeout=${suite.timeout}`,
+    '--test-reporter=spec',
+  ];
+  const code = show(node, [...options, ...files], { env: { ...process.env, [markVariable]: mark } });
+  const left = await leaks.leftovers();
+  for (const one of left) say(`left behind: ${one}`);
+  return [
+    ...(code === 0 ? [] : [`${suite.name}: tests failed (exit code ${code})`]),
+    ...(left.length === 0 ? [] : [`${suite.name}: ${left.length} things left behind`]),
+  ];
+}
