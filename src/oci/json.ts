@@ -1,4 +1,5 @@
 /** JSON text to values: exact 64-bit integers, errors with line and column. */
+import { isUtf8 } from 'node:buffer';
 import { WherryError } from '../errors.ts';
 
 /** JSON.rawJSON (ECMAScript proposal json-parse-with-source) is in Node and not yet in the library types. */
@@ -88,17 +89,16 @@ function withoutNulls(value: unknown): unknown {
  * @throws WherryError invalid-argument with line and column
  */
 export function parseJson(input: Uint8Array | string, name: string): unknown {
-  const fail = (what: string, cause: unknown): WherryError =>
+  const fail = (what: string, cause?: unknown): WherryError =>
     new WherryError('invalid-argument', `${name}: ${what}`, { path: name, cause });
-  let text: string;
-  try {
-    text = typeof input === 'string' ? input : new TextDecoder('utf-8', { fatal: true }).decode(input);
-  } catch (cause) {
-    throw fail('expected UTF-8 text, found other bytes', cause);
-  }
+  if (typeof input !== 'string' && !isUtf8(input)) throw fail('expected UTF-8 text, found other bytes');
+  const text =
+    typeof input === 'string'
+      ? input
+      : Buffer.from(input.buffer, input.byteOffset, input.byteLength).toString();
   try {
     const value: unknown = /[0-9]{16}/.test(text) ? JSON.parse(text, exactIntegers) : JSON.parse(text);
-    return text.includes('null') ? withoutNulls(value) : value;
+    return text.includes('null') && /[:,[]\s*null\b/.test(text) ? withoutNulls(value) : value;
   } catch (cause) {
     if (cause instanceof RangeError) throw fail('nested too deeply', cause);
     throw fail(`not JSON: ${describeMistake(text)}`, cause);

@@ -43,7 +43,7 @@ export const flag = z.boolean({ error: 'true or false' });
 /** Text that may be handed to the kernel: the kernel ends strings at NUL. */
 export const text = (error = 'a string without NUL bytes') =>
   z.string({ error }).regex(/^[^\0]*$/, { error });
-export const filledText = (error: string) => text(error).min(1, { error });
+export const filledText = (error: string) => z.string({ error }).regex(/^[^\0]+$/, { error });
 
 /** `/`-rooted, any content but NUL. Not cleaned: path safety is the business of whoever opens it. */
 export const absolutePath = z
@@ -63,4 +63,6 @@ export const textMap = z.record(z.string(), text(), { error: 'an object of strin
 export const record = <T extends z.core.$ZodLooseShape>(shape: T) => z.object(shape, { error: 'an object' });
 
 /** List of CPUs or memory nodes as cpuset(7) has it: `0-3,7`. */
-export const cpuList = text('a list such as 0-3,7').regex(/^[0-9,\s-]*$/, { error: 'a list such as 0-3,7' });
+export const cpuList = z
+  .string({ error: 'a list such as 0-3,7' })
+  .regex(/^[0-9,\s-]*$/, { error: 'a list such as 0-3,7' });
