@@ -66,6 +66,8 @@ export interface CreateRequest {
   bundle: string;
   /** Mounted onto <bundle>/rootfs in the host's mount namespace before anything else; unmounted at delete. */
   rootfsMounts: MountSpec[];
+  /** The root is a copy-on-write view of `lower`, held by a tmpfs that vanishes with the container. */
+  rootfsOverlay?: { lower: string };
   stdio: StdioPaths;
   /** Owner of stdio for user-namespaced containers. */
   ioUid?: number;
@@ -75,6 +77,8 @@ export interface CreateRequest {
   systemdCgroup?: boolean;
   /** Absolute state directory; default: under the run folder by scope, namespace and id. */
   stateDir?: string;
+  /** The program runs as soon as it is set up: no exec FIFO, `start` must not be called. */
+  startAtOnce?: boolean;
   /** Already parsed config.json (of `launch`); default: read from the bundle. */
   config?: unknown;
   /** Present: the container's stdio is the caller's and the caller plays the tape. */
@@ -110,6 +114,8 @@ export type RuntimeEvent =
 export interface OperationContext {
   requestId: string;
   signal?: AbortSignal;
+  /** Plays clean-up tapes in the caller (the CLI's client) where that is quicker; default: keel. */
+  host?: PlayHost;
 }
 
 /** All errors are WherryError: not-found for unknown ids, already-exists, failed-precondition for wrong states. */
@@ -129,6 +135,8 @@ export interface ContainerRuntime {
   /** Every pid of the cgroup; of a stopped, not deleted container the remembered init pid. */
   pids(key: ContainerKey): Promise<number[]>;
   closeStdin(key: ContainerKey): Promise<void>;
+  /** The init's parent is the caller, who says how it ended (wait status); quicker than keel's pidfd, and known on every kernel. */
+  noteExit(key: ContainerKey, waitStatus: number): void;
   /** One sample. not-found "cgroup does not exist" when the container has none. */
   stats(key: ContainerKey): Promise<CgroupStats>;
   /** Called synchronously, in order; returns the function that unsubscribes. */

@@ -1,0 +1,88 @@
+/** process.terminal: a pty of the container's own devpts; its master goes to whoever keeps the terminal. */
+
+import { WherryError } from '../../errors.ts';
+import {
+  AF_UNIX,
+  AT_EMPTY_PATH,
+  MSG_NOSIGNAL,
+  O_CLOEXEC,
+  O_NOCTTY,
+  O_RDWR,
+  OPEN_TREE_CLOEXEC,
+  OPEN_TREE_CLONE,
+  SOCK_CLOEXEC,
+  SOCK_STREAM,
+  TIOCGPTPEER,
+  TIOCSPTLCK,
+  TIOCSWINSZ,
+} from '../../linux/constants.ts';
+import { iovecs, msghdr, scmRights, scmRightsOffset, sockaddrUn, winsize } from '../../linux/structs.ts';
+import type { Reg } from '../../tape/refs.ts';
+import { type CreateInput, PlayerDescriptor } from './input.ts';
+import type { Program } from './program.ts';
+
+/** sockaddr_un's path, its NUL included (unix(7)). */
+const SOCKET_PATH_MAX = 108;
+
+/** Where the master goes; the connection is made on the host, before the root changes. */
+export function openConsoleChannel(program: Program, input: CreateInput): Reg {
+  const { tape } = program;
+  const { caller } = input;
+  if (caller?.consoleSocket === undefined) {
+    return tape.set(PlayerDescriptor.CONSOLE + (caller?.preserveFds ?? 0));
+  }
+  const path = caller.consoleSocket;
+  if (Buffer.byteLength(path) >= SOCKET_PATH_MAX) {
+    throw new WherryError(
+      'invalid-argument',
+      `--console-socket: ${path} is longer than ${SOCKET_PATH_MAX - 1} bytes`,
+      {
+        path: '--console-socket',
+      },
+    );
+  }
+  program.step('process.terminal', `connect to the console socket ${path}`);
+  const socket = tape.syscall('socket', [AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0]);
+  const address = sockaddrUn(path);
+  tape.syscall('connect', [socket, tape.struct(address), address.bytes.length]);
+  return socket;
+}
+
+/** Inside the root: pty, /dev/console on its slave, master sent away. Returns the slave. */
+export function makeConsole(program: Program, input: CreateInput, channel: Reg): Reg {
+  const { tape } = program;
+  program.step('process.terminal', 'open a pseudo terminal');
+  const master = program.openInRoot(program.root, 'dev/pts/ptmx', O_RDWR | O_NOCTTY);
+  tape.syscall('ioctl', [master, TIOCSPTLCK, tape.space(4)]);
+  // TIOCGPTPEER opens the slave by the master, not by a path that the container could have changed (CVE-2025-52565).
+  const slave = tape.syscall('ioctl', [master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC]);
+  const size = input.spec.process.consoleSize;
+  const rows = size?.height ?? input.caller?.consoleSize?.rows ?? 0;
+  const cols = size?.width ?? input.caller?.consoleSize?.cols ?? 0;
+  if (rows > 0 && cols > 0) tape.syscall('ioctl', [master, TIOCSWINSZ, tape.struct(winsize(rows, cols))]);
+  const { uid } = input.spec.process.user;
+  if (uid !== 0) tape.syscall('fchown', [slave, uid, -1]);
+
+  program.step('process.terminal', 'mount the terminal on /dev/console');
+  const place = program.ensure(program.root, '/dev/console', 'file');
+  const view = tape.syscall('open_tree', [slave, '', OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH]);
+  program.attach(view, place);
+  program.close(view);
+  program.close(place);
+
+  program.step('process.terminal', 'hand the terminal to its keeper');
+  const rights = scmRights([0]);
+  const control = tape.struct(rights);
+  tape.store(master, control.at(scmRightsOffset(0), 4), 4);
+  const name = Buffer.from('/dev/ptmx');
+  const message = tape.struct(
+    msghdr({
+      iov: tape.struct(iovecs([{ at: tape.bytes(name), length: name.length }])),
+      iovCount: 1,
+      control: { at: control, length: rights.bytes.length },
+    }),
+  );
+  tape.syscall('sendmsg', [channel, message, MSG_NOSIGNAL]);
+  program.close(master);
+  return slave;
+}

@@ -1,0 +1,103 @@
+/** A container's create tape: the player's part (host.ts), the clone, the init's part (init.ts). */
+import { AT_FDCWD, CLONE_PARENT, O_CLOEXEC, O_CREAT, O_EXCL, O_WRONLY } from '../../linux/constants.ts';
+import { cloneArgs } from '../../linux/structs.ts';
+import type { AssembledTape } from '../../tape/assemble.ts';
+import type { Reg } from '../../tape/refs.ts';
+import {
+  createCgroup,
+  makeStartGate,
+  mountRootfs,
+  type OpenStream,
+  openInput,
+  openOutput,
+  resetProcess,
+} from './host.ts';
+import { compileInit } from './init.ts';
+import type { CreateInput } from './input.ts';
+import { joinNamespace, newNamespaceFlags, openNamespaces } from './namespaces.ts';
+import { Program } from './program.ts';
+
+export type { CreateInput } from './input.ts';
+
+/** The init's exit code as the player sees it, when it ended before it was ready. */
+const INIT_FAILED = 1;
+
+export function compileCreate(input: CreateInput): AssembledTape {
+  const program = new Program();
+  const { tape } = program;
+  resetProcess(program);
+  if (input.startAtOnce !== true) makeStartGate(program, input.stateDir);
+  mountRootfs(program, input.rootfsMounts, `${input.bundle}/rootfs`, 'rootfs');
+  createCgroup(program, input.cgroup);
+  const streams = openStreams(program, input);
+  const joined = openNamespaces(program, input.spec);
+
+  program.step('', 'make the ready pipe');
+  const ends = tape.space(8);
+  tape.syscall('pipe2', [ends, O_CLOEXEC]);
+  const readEnd = tape.load(ends.at(0, 4), 4);
+  const writeEnd = tape.load(ends.at(4, 4), 4);
+  // A pid namespace is entered by children only.
+  for (const namespace of joined) if (namespace.type === 'pid') joinNamespace(program, namespace);
+
+  program.step('linux.namespaces', 'clone the init into its namespaces');
+  const args = cloneArgs({
+    flags: BigInt(CLONE_PARENT) | BigInt(newNamespaceFlags(input.spec) >>> 0),
+    exitSignal: 0,
+  });
+  const pid = tape.syscall('clone3', [tape.struct(args), args.bytes.length]);
+  const init = tape.label('init');
+  tape.jumpIfEqual(pid, 0, init);
+
+  program.step('', 'wait until the container is created');
+  tape.store(pid, tape.slot(0), 8);
+  program.close(writeEnd);
+  const count = tape.syscall('read', [readEnd, tape.space(8), 1]);
+  const created = tape.label('created');
+  tape.jumpIfEqual(count, 1, created);
+  tape.halt(INIT_FAILED);
+  tape.place(created);
+  if (input.caller?.pidFile !== undefined) writePidFile(program, pid, input.caller.pidFile);
+  tape.halt(0);
+
+  tape.place(init);
+  compileInit(program, input, { ready: writeEnd, streams, joined });
+  return tape.assemble();
+}
+
+function openStreams(program: Program, input: CreateInput): OpenStream[] {
+  const { stdio } = input;
+  if (stdio.kind === 'inherit') return [];
+  const stdin = openInput(program, stdio.stdin);
+  const stdout = openOutput(program, stdio.stdout, 'stdout');
+  const same =
+    stdio.stdout.type !== 'null' && stdio.stderr.type !== 'null' && stdio.stdout.path === stdio.stderr.path;
+  return [
+    stdin,
+    stdout,
+    same ? { container: stdout.container } : openOutput(program, stdio.stderr, 'stderr'),
+  ];
+}
+
+/** Written beside it and renamed, so that a watcher never reads half a number; no newline, as runc. */
+function writePidFile(program: Program, pid: Reg, path: string): void {
+  const { tape } = program;
+  program.step('--pid-file', `write the pid to ${path}`);
+  const digits = tape.space(24);
+  const length = tape.decimal(pid, digits);
+  const slash = path.lastIndexOf('/');
+  const temporary = `${path.slice(0, slash + 1)}.${path.slice(slash + 1)}`;
+  const retry = tape.label('stale');
+  const opened = tape.label('opened');
+  const file = tape.reg('file');
+  const flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
+  tape.syscall('openat', [AT_FDCWD, temporary, flags, 0o644], { into: file, on: { EEXIST: retry } });
+  tape.jump(opened);
+  tape.place(retry);
+  tape.syscall('unlinkat', [AT_FDCWD, temporary, 0]);
+  tape.syscall('openat', [AT_FDCWD, temporary, flags, 0o644], { into: file });
+  tape.place(opened);
+  tape.syscall('write', [file, digits, length]);
+  program.close(file);
+  tape.syscall('renameat2', [AT_FDCWD, temporary, AT_FDCWD, path, 0]);
+}

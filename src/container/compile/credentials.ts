@@ -1,0 +1,127 @@
+/**
+ * Who the program is: limits, groups, ids, capabilities, no_new_privs, seccomp. The order is that of capabilities(7):
+ * the bounding set while CAP_SETPCAP is there, ids with kept capabilities, then the final sets, then the ambient set.
+ */
+import { WherryError } from '../../errors.ts';
+import * as constants from '../../linux/constants.ts';
+import {
+  CAP_LAST_CAP,
+  CAP_SYS_ADMIN,
+  PR_CAP_AMBIENT,
+  PR_CAP_AMBIENT_CLEAR_ALL,
+  PR_CAP_AMBIENT_RAISE,
+  PR_CAPBSET_DROP,
+  PR_SET_KEEPCAPS,
+  PR_SET_NO_NEW_PRIVS,
+  SECCOMP_SET_MODE_FILTER,
+} from '../../linux/constants.ts';
+import { capData, capHeader, rlimit64, sockFprog } from '../../linux/structs.ts';
+import type { Capabilities, Spec } from '../../oci/types.ts';
+import type { Program } from './program.ts';
+
+export function setLimits(program: Program, spec: Spec): void {
+  const { tape } = program;
+  (spec.process.rlimits ?? []).forEach(({ type, soft, hard }, index) => {
+    const number = numberOf(type);
+    program.step(`process.rlimits[${index}]`, `set ${type} to ${soft}, at most ${hard}`);
+    tape.syscall('prlimit64', [0, number, tape.struct(rlimit64(BigInt(soft), BigInt(hard))), 0]);
+  });
+}
+
+/** Sets as bit masks. */
+export interface CapabilitySets {
+  bounding: bigint;
+  effective: bigint;
+  permitted: bigint;
+  inheritable: bigint;
+  ambient: bigint;
+}
+
+export function capabilitySets(capabilities: Capabilities | undefined): CapabilitySets {
+  const mask = (names: readonly string[] | undefined) =>
+    (names ?? []).reduce((all, name) => all | (1n << BigInt(numberOf(name))), 0n);
+  return {
+    bounding: mask(capabilities?.bounding),
+    effective: mask(capabilities?.effective),
+    permitted: mask(capabilities?.permitted),
+    inheritable: mask(capabilities?.inheritable),
+    ambient: mask(capabilities?.ambient),
+  };
+}
+
+export function becomeUser(
+  program: Program,
+  spec: Spec,
+  seccomp: { filter: Uint8Array; flags: number } | undefined,
+): void {
+  const { tape } = program;
+  const { user, noNewPrivileges } = spec.process;
+  const sets = capabilitySets(spec.process.capabilities);
+  program.step('process.capabilities.bounding', 'drop what is not in the bounding set');
+  for (let capability = 0; capability <= CAP_LAST_CAP; capability++) {
+    if ((sets.bounding & (1n << BigInt(capability))) !== 0n) continue;
+    const unknown = tape.label('unknown');
+    // A kernel that does not know a capability cannot give it either.
+    tape.syscall('prctl', [PR_CAPBSET_DROP, capability, 0, 0, 0], { on: { EINVAL: unknown } });
+    tape.place(unknown);
+  }
+
+  program.step('process.user', `become user ${user.uid}, group ${user.gid}`);
+  tape.syscall('prctl', [PR_SET_KEEPCAPS, 1, 0, 0, 0]);
+  const groups = user.additionalGids ?? [];
+  const list = Buffer.alloc(Math.max(groups.length, 1) * 4);
+  groups.forEach((group, index) => {
+    list.writeUInt32LE(group, index * 4);
+  });
+  tape.syscall('setgroups', [groups.length, tape.bytes(list)]);
+  tape.syscall('setresgid', [user.gid, user.gid, user.gid]);
+  tape.syscall('setresuid', [user.uid, user.uid, user.uid]);
+  tape.syscall('prctl', [PR_SET_KEEPCAPS, 0, 0, 0, 0]);
+
+  if (noNewPrivileges === true) {
+    program.step('process.noNewPrivileges', 'give up gaining privileges by exec');
+    tape.syscall('prctl', [PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0]);
+  } else if (seccomp !== undefined) {
+    // Without no_new_privs loading a filter needs CAP_SYS_ADMIN, so it comes before the last capset (seccomp(2)).
+    const interim = sets.permitted | sets.effective | (1n << BigInt(CAP_SYS_ADMIN));
+    setCapabilities(program, { ...sets, effective: interim, permitted: interim });
+    loadFilter(program, seccomp);
+  }
+  setCapabilities(program, sets);
+  program.step('process.capabilities.ambient', 'set the ambient capabilities');
+  const none = tape.label('no_ambient');
+  tape.syscall('prctl', [PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0], { on: { EINVAL: none } });
+  tape.place(none);
+  for (let capability = 0; capability <= CAP_LAST_CAP; capability++) {
+    if ((sets.ambient & (1n << BigInt(capability))) === 0n) continue;
+    const refused = tape.label('refused');
+    // Not permitted or not inheritable: runc ignores it with a warning, and so does the kernel's rule for exec.
+    tape.syscall('prctl', [PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0], {
+      on: { EPERM: refused },
+    });
+    tape.place(refused);
+  }
+}
+
+function setCapabilities(program: Program, sets: CapabilitySets): void {
+  program.step('process.capabilities', 'set the effective, permitted and inheritable capabilities');
+  program.tape.syscall('capset', [program.tape.struct(capHeader()), program.tape.struct(capData(sets))]);
+}
+
+export function loadFilter(program: Program, seccomp: { filter: Uint8Array; flags: number }): void {
+  const { tape } = program;
+  program.step('linux.seccomp', `load the seccomp filter of ${seccomp.filter.length / 8} instructions`);
+  const filter = tape.struct(sockFprog(seccomp.filter.length / 8, tape.bytes(seccomp.filter)));
+  tape.syscall('seccomp', [SECCOMP_SET_MODE_FILTER, seccomp.flags, filter]);
+}
+
+/** CAP_CHOWN or RLIMIT_CORE as a number. */
+function numberOf(name: string): number {
+  const value = (constants as Record<string, unknown>)[name];
+  if (typeof value !== 'number') {
+    throw new WherryError('invalid-argument', `${name} is unknown`, {
+      path: name.startsWith('CAP_') ? 'process.capabilities' : 'process.rlimits',
+    });
+  }
+  return value;
+}

@@ -1,0 +1,86 @@
+/** /dev of the container: the devices and links of config-linux.md ("Default Devices") and linux.devices. */
+import { WherryError } from '../../errors.ts';
+import { O_DIRECTORY, O_PATH, S_IFBLK, S_IFCHR, S_IFIFO } from '../../linux/constants.ts';
+import type { LinuxDevice, Spec } from '../../oci/types.ts';
+import type { Reg } from '../../tape/refs.ts';
+import { components, type Program } from './program.ts';
+
+const defaultDevices = [
+  ['null', 1, 3],
+  ['zero', 1, 5],
+  ['full', 1, 7],
+  ['random', 1, 8],
+  ['urandom', 1, 9],
+  ['tty', 5, 0],
+] as const;
+
+const links = [
+  ['/proc/self/fd', 'fd'],
+  ['/proc/self/fd/0', 'stdin'],
+  ['/proc/self/fd/1', 'stdout'],
+  ['/proc/self/fd/2', 'stderr'],
+  ['pts/ptmx', 'ptmx'],
+] as const;
+
+/** /dev of the host, bound in whole, is not to be filled. */
+function ownsDev(spec: Spec): boolean {
+  return (spec.mounts ?? []).some(
+    (mount) =>
+      components(mount.destination).join('/') === 'dev' &&
+      mount.type !== 'bind' &&
+      !(mount.options ?? []).some((option) => option === 'bind' || option === 'rbind'),
+  );
+}
+
+export function makeDevices(program: Program, spec: Spec): void {
+  const { tape } = program;
+  if (!ownsDev(spec)) return;
+  program.step('linux.devices', 'make the default devices');
+  const dev = program.openInRoot(program.root, 'dev', O_PATH | O_DIRECTORY);
+  for (const [name, major, minor] of defaultDevices) {
+    const there = tape.label('there');
+    tape.syscall('mknodat', [dev, name, S_IFCHR | 0o666, deviceNumber(major, minor)], {
+      on: { EEXIST: there },
+    });
+    tape.place(there);
+  }
+  program.step('', 'link /dev/fd and the standard streams');
+  for (const [to, name] of links) {
+    const there = tape.label('there');
+    tape.syscall('symlinkat', [to, dev, name], { on: { EEXIST: there } });
+    tape.place(there);
+  }
+  (spec.linux?.devices ?? []).forEach((device, index) => {
+    makeDevice(program, device, `linux.devices[${index}]`);
+  });
+  program.close(dev);
+}
+
+const types: Record<string, number> = { c: S_IFCHR, u: S_IFCHR, b: S_IFBLK, p: S_IFIFO };
+
+function makeDevice(program: Program, device: LinuxDevice, path: string): void {
+  const { tape } = program;
+  const names = components(device.path);
+  const name = names.pop();
+  if (name === undefined) {
+    throw new WherryError('invalid-argument', `${path}.path: ${device.path} names no file`, {
+      path: `${path}.path`,
+    });
+  }
+  program.step(path, `make the device ${device.path}`);
+  const folder: Reg = program.ensure(program.root, names.join('/'), 'folder');
+  const mode = (types[device.type] ?? S_IFCHR) | (device.fileMode ?? 0o666);
+  const number = device.type === 'p' ? 0 : deviceNumber(Number(device.major ?? 0), Number(device.minor ?? 0));
+  const there = tape.label('there');
+  tape.syscall('mknodat', [folder, name, mode, number], { on: { EEXIST: there } });
+  if ((device.uid ?? 0) !== 0 || (device.gid ?? 0) !== 0) {
+    tape.syscall('fchownat', [folder, name, device.uid ?? 0, device.gid ?? 0, 0]);
+  }
+  tape.place(there);
+  program.close(folder);
+}
+
+/** The kernel's 32-bit encoding of a device number (new_encode_dev, linux/kdev_t.h). */
+export function deviceNumber(major: number, minor: number): number {
+  return ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
+}

@@ -1,0 +1,217 @@
+/** The player's own part of a create tape: what is done on the host before the init is cloned. */
+import type { CgroupPlan } from '../../cgroup/plan.ts';
+import { WherryError } from '../../errors.ts';
+import {
+  AT_FDCWD,
+  AT_RECURSIVE,
+  F_SETFL,
+  MS_DIRSYNC,
+  MS_MANDLOCK,
+  MS_NOATIME,
+  MS_NODEV,
+  MS_NODIRATIME,
+  MS_NOEXEC,
+  MS_NOSUID,
+  MS_RDONLY,
+  MS_RELATIME,
+  MS_STRICTATIME,
+  MS_SYNCHRONOUS,
+  O_APPEND,
+  O_CLOEXEC,
+  O_CREAT,
+  O_DIRECTORY,
+  O_NONBLOCK,
+  O_PATH,
+  O_RDONLY,
+  O_WRONLY,
+  OPEN_TREE_CLOEXEC,
+  OPEN_TREE_CLONE,
+  S_IFIFO,
+  SIG_SETMASK,
+} from '../../linux/constants.ts';
+import { defaultSigaction } from '../../linux/structs.ts';
+import type { Reg } from '../../tape/refs.ts';
+import type { StreamTarget } from '../stdio.ts';
+import type { MountSpec } from '../types.ts';
+import { checkedMountOptions } from './mount-options.ts';
+import type { Program } from './program.ts';
+
+const SIGKILL = 9;
+const SIGSTOP = 19;
+const SIGNALS = 64;
+/** The kernel's sigset_t: 64 bits. */
+const SIGSET_SIZE = 8;
+
+/** The process state that whoever started us may have changed must not reach the container (hazards A3). */
+export function resetProcess(program: Program): void {
+  const { tape } = program;
+  program.step('', 'reset signals and umask');
+  const standard = tape.struct(defaultSigaction());
+  for (let signal = 1; signal <= SIGNALS; signal++) {
+    if (signal === SIGKILL || signal === SIGSTOP) continue;
+    tape.syscall('rt_sigaction', [signal, standard, 0, SIGSET_SIZE]);
+  }
+  tape.syscall('rt_sigprocmask', [SIG_SETMASK, tape.space(SIGSET_SIZE), 0, SIGSET_SIZE]);
+  tape.syscall('umask', [0]);
+}
+
+/** The gate between created and started: an open of this FIFO for reading needs no living partner. */
+export function makeStartGate(program: Program, stateDir: string): void {
+  const { tape } = program;
+  program.step('', 'make the exec FIFO');
+  tape.syscall('mknodat', [AT_FDCWD, `${stateDir}/exec.fifo`, S_IFIFO | 0o644, 0]);
+}
+
+export function createCgroup(program: Program, plan: CgroupPlan): void {
+  const { tape } = program;
+  for (const directory of plan.create) {
+    program.step('linux.cgroupsPath', `make the cgroup ${directory}`);
+    const there = tape.label('there');
+    tape.syscall('mkdirat', [AT_FDCWD, directory, 0o755], { on: { EEXIST: there } });
+    tape.place(there);
+  }
+  for (const { file, value, field, mayFail } of plan.writes) {
+    program.step(field, `write ${value} to ${file}`);
+    program.writeFile(file, value, mayFail);
+  }
+}
+
+/** The host's part of mount(2): flags by option. */
+const mountFlags: Record<string, number> = {
+  ro: MS_RDONLY,
+  nosuid: MS_NOSUID,
+  nodev: MS_NODEV,
+  noexec: MS_NOEXEC,
+  sync: MS_SYNCHRONOUS,
+  dirsync: MS_DIRSYNC,
+  mand: MS_MANDLOCK,
+  noatime: MS_NOATIME,
+  nodiratime: MS_NODIRATIME,
+  relatime: MS_RELATIME,
+  strictatime: MS_STRICTATIME,
+};
+const noFlags = new Set([
+  'rw',
+  'suid',
+  'dev',
+  'exec',
+  'async',
+  'nomand',
+  'atime',
+  'diratime',
+  'norelatime',
+  'nostrictatime',
+  'defaults',
+]);
+
+/** mount(2) takes at most a page of data, its NUL included. */
+const MOUNT_DATA_MAX = 4095;
+
+/** containerd's rootfs mounts, in order, onto <bundle>/rootfs (shim contract section 7). */
+export function mountRootfs(
+  program: Program,
+  mounts: readonly MountSpec[],
+  onto: string,
+  field: string,
+): void {
+  const { tape } = program;
+  mounts.forEach((mount, index) => {
+    const path = `${field}[${index}]`;
+    if (components(mount.target).length > 0 || mount.target.includes('..')) {
+      throw new WherryError(
+        'unimplemented',
+        `${path}.target: a mount below the root filesystem is not supported yet`,
+        {
+          path: `${path}.target`,
+        },
+      );
+    }
+    const foreign = mount.options.find(
+      (option) => option.startsWith('X-containerd.') || option.startsWith('uidmap=') || option === 'loop',
+    );
+    if (foreign !== undefined) {
+      throw new WherryError('unimplemented', `${path}.options: ${foreign} is not supported yet`, {
+        path: `${path}.options`,
+      });
+    }
+    program.step(path, `mount ${mount.type} ${mount.source} on ${onto}`);
+    const there = tape.label('there');
+    tape.syscall('mkdirat', [AT_FDCWD, onto, 0o711], { on: { EEXIST: there } });
+    tape.place(there);
+    const options = checkedMountOptions(mount.options, path);
+    if (options.bind || mount.type === 'bind') {
+      const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (options.recursive ? AT_RECURSIVE : 0);
+      const tree = tape.syscall('open_tree', [AT_FDCWD, mount.source, flags]);
+      if (options.attrSet !== 0 || options.attrClear !== 0) {
+        program.setAttributes(tree, { set: options.attrSet, clear: options.attrClear });
+      }
+      const target = tape.syscall('openat', [AT_FDCWD, onto, O_PATH | O_DIRECTORY | O_CLOEXEC, 0]);
+      program.attach(tree, target);
+      program.close(tree);
+      program.close(target);
+      return;
+    }
+    let flags = 0;
+    const data: string[] = [];
+    for (const option of mount.options) {
+      const flag = Object.hasOwn(mountFlags, option) ? mountFlags[option] : undefined;
+      if (flag !== undefined) flags |= flag;
+      else if (!noFlags.has(option)) data.push(option);
+    }
+    const text = data.join(',');
+    if (Buffer.byteLength(text) > MOUNT_DATA_MAX) {
+      throw new WherryError(
+        'unimplemented',
+        `${path}.options: more than ${MOUNT_DATA_MAX} bytes are not supported yet`,
+        {
+          path: `${path}.options`,
+        },
+      );
+    }
+    tape.syscall('mount', [mount.source, onto, mount.type, flags, text]);
+  });
+}
+
+/** A stream's descriptor for the container and the ends that keel keeps. */
+export interface OpenStream {
+  /** undefined: /dev/null, which the player already has. */
+  container: Reg | undefined;
+  /** A reader (stdout, stderr) and a writer (all), FIFOs only. */
+  reader?: Reg;
+  writer?: Reg;
+}
+
+/**
+ * A FIFO for output goes to the container directly. The own reader is opened first: with it the writer's open never
+ * blocks, and a vanished reader costs the container no SIGPIPE. keel drops both ends after the exit (docs/internals.md).
+ */
+export function openOutput(program: Program, target: StreamTarget, field: string): OpenStream {
+  if (target.type === 'null') return { container: undefined };
+  const { tape } = program;
+  program.step(field, `open ${target.path} for ${field}`);
+  if (target.type === 'file') {
+    const flags = O_WRONLY | O_APPEND | O_CLOEXEC | (target.create ? O_CREAT : 0);
+    return { container: tape.syscall('openat', [AT_FDCWD, target.path, flags, 0o644]) };
+  }
+  const reader = tape.syscall('openat', [AT_FDCWD, target.path, O_RDONLY | O_NONBLOCK | O_CLOEXEC, 0]);
+  const writer = tape.syscall('openat', [AT_FDCWD, target.path, O_WRONLY | O_CLOEXEC, 0]);
+  return { container: writer, reader, writer };
+}
+
+export function openInput(program: Program, target: StreamTarget): OpenStream {
+  if (target.type === 'null') return { container: undefined };
+  const { tape } = program;
+  program.step('stdin', `open ${target.path} for stdin`);
+  if (target.type === 'file') {
+    return { container: tape.syscall('openat', [AT_FDCWD, target.path, O_RDONLY | O_CLOEXEC, 0]) };
+  }
+  const reader = tape.syscall('openat', [AT_FDCWD, target.path, O_RDONLY | O_NONBLOCK | O_CLOEXEC, 0]);
+  const writer = tape.syscall('openat', [AT_FDCWD, target.path, O_WRONLY | O_NONBLOCK | O_CLOEXEC, 0]);
+  // The container's end must block as a pipe does.
+  tape.syscall('fcntl', [reader, F_SETFL, 0]);
+  return { container: reader, writer };
+}
+
+function components(path: string): string[] {
+  return path.split('/').filter((name) => name !== '' && name !== '.');
+}

@@ -1,0 +1,35 @@
+/** What a create tape is made of. Everything the host had to be asked for is already in here. */
+import type { CgroupHost } from '../../cgroup/hierarchy.ts';
+import type { CgroupPlan } from '../../cgroup/plan.ts';
+import type { Spec } from '../../oci/types.ts';
+import type { StdioPlan } from '../stdio.ts';
+import type { CallerContext, MountSpec } from '../types.ts';
+
+export interface CreateInput {
+  /** Names this play towards keel. */
+  token: bigint;
+  id: string;
+  spec: Spec;
+  /** Absolute. */
+  bundle: string;
+  /** Absolute path of the root filesystem. */
+  rootfs: string;
+  /** Mounted onto <bundle>/rootfs in the host's mount namespace. */
+  rootfsMounts: readonly MountSpec[];
+  /** The root is a copy-on-write view of this folder: overlay on a tmpfs that only the container's mount namespace has. */
+  rootfsOverlay?: { lower: string };
+  stateDir: string;
+  stdio: StdioPlan;
+  cgroup: CgroupPlan;
+  cgroups: CgroupHost;
+  seccomp: { filter: Uint8Array; flags: number } | undefined;
+  caller?: CallerContext;
+  noPivotRoot?: boolean;
+  noNewKeyring?: boolean;
+  startAtOnce?: boolean;
+  ioUid?: number;
+  ioGid?: number;
+}
+
+/** Descriptors that whoever spawns a player gives it (docs/internals.md, "The tape"). */
+export const PlayerDescriptor = { TAPE: 3, REGISTRATION: 4, CONSOLE: 5 } as const;

@@ -1,0 +1,159 @@
+/**
+ * fstab-like options of config.json and of containerd's rootfs mounts, sorted into what the mount API takes:
+ * attributes of the mount (mount_setattr(2)), propagation, parameters of the filesystem (fsconfig(2)).
+ */
+import { WherryError } from '../../errors.ts';
+import {
+  MOUNT_ATTR__ATIME,
+  MOUNT_ATTR_NOATIME,
+  MOUNT_ATTR_NODEV,
+  MOUNT_ATTR_NODIRATIME,
+  MOUNT_ATTR_NOEXEC,
+  MOUNT_ATTR_NOSUID,
+  MOUNT_ATTR_NOSYMFOLLOW,
+  MOUNT_ATTR_RDONLY,
+  MOUNT_ATTR_STRICTATIME,
+  MS_PRIVATE,
+  MS_REC,
+  MS_SHARED,
+  MS_SLAVE,
+  MS_UNBINDABLE,
+} from '../../linux/constants.ts';
+
+export interface MountOptions {
+  bind: boolean;
+  /** rbind: with everything that is mounted below the source. */
+  recursive: boolean;
+  attrSet: number;
+  attrClear: number;
+  /** MS_SHARED and so on with MS_REC, in the order given; mount_setattr takes one at a time. */
+  propagation: number[];
+  /** Filesystem parameters: ['mode', '755'], ['ro', undefined]. */
+  parameters: [string, string | undefined][];
+  /** Names of options that this version refuses. */
+  refused: string[];
+}
+
+/** Option → [bits set, bits cleared]. MOUNT_ATTR_RELATIME is 0 within MOUNT_ATTR__ATIME. */
+const attributes: Record<string, readonly [number, number]> = {
+  ro: [MOUNT_ATTR_RDONLY, 0],
+  rw: [0, MOUNT_ATTR_RDONLY],
+  nosuid: [MOUNT_ATTR_NOSUID, 0],
+  suid: [0, MOUNT_ATTR_NOSUID],
+  nodev: [MOUNT_ATTR_NODEV, 0],
+  dev: [0, MOUNT_ATTR_NODEV],
+  noexec: [MOUNT_ATTR_NOEXEC, 0],
+  exec: [0, MOUNT_ATTR_NOEXEC],
+  noatime: [MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME],
+  atime: [0, MOUNT_ATTR__ATIME],
+  relatime: [0, MOUNT_ATTR__ATIME],
+  norelatime: [MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME],
+  strictatime: [MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME],
+  nostrictatime: [0, MOUNT_ATTR__ATIME],
+  nodiratime: [MOUNT_ATTR_NODIRATIME, 0],
+  diratime: [0, MOUNT_ATTR_NODIRATIME],
+  nosymfollow: [MOUNT_ATTR_NOSYMFOLLOW, 0],
+  symfollow: [0, MOUNT_ATTR_NOSYMFOLLOW],
+};
+
+const propagations: Record<string, number> = {
+  private: MS_PRIVATE,
+  rprivate: MS_PRIVATE | MS_REC,
+  shared: MS_SHARED,
+  rshared: MS_SHARED | MS_REC,
+  slave: MS_SLAVE,
+  rslave: MS_SLAVE | MS_REC,
+  unbindable: MS_UNBINDABLE,
+  runbindable: MS_UNBINDABLE | MS_REC,
+};
+
+/** Flags of the filesystem rather than of the mount: fsconfig(FSCONFIG_SET_FLAG). The undoing words are the default. */
+const filesystemFlags: Record<string, string | undefined> = {
+  sync: 'sync',
+  async: undefined,
+  dirsync: 'dirsync',
+  mand: 'mand',
+  nomand: undefined,
+  lazytime: 'lazytime',
+  nolazytime: undefined,
+  silent: undefined,
+  loud: undefined,
+  defaults: undefined,
+  remount: undefined,
+  iversion: undefined,
+  noiversion: undefined,
+};
+
+const refusedWords = new Set([
+  'tmpcopyup',
+  'idmap',
+  'ridmap',
+  'rro',
+  'rrw',
+  'rnosuid',
+  'rsuid',
+  'rnodev',
+  'rdev',
+  'rnoexec',
+  'rexec',
+  'rnoatime',
+  'ratime',
+  'rrelatime',
+  'rnorelatime',
+  'rstrictatime',
+  'rnostrictatime',
+  'rnodiratime',
+  'rdiratime',
+  'rnosymfollow',
+  'rsymfollow',
+]);
+
+export function parseMountOptions(options: readonly string[]): MountOptions {
+  const parsed: MountOptions = {
+    bind: false,
+    recursive: false,
+    attrSet: 0,
+    attrClear: 0,
+    propagation: [],
+    parameters: [],
+    refused: [],
+  };
+  for (const option of options) {
+    const attribute = Object.hasOwn(attributes, option) ? attributes[option] : undefined;
+    const propagation = Object.hasOwn(propagations, option) ? propagations[option] : undefined;
+    if (option === 'bind' || option === 'rbind') {
+      parsed.bind = true;
+      parsed.recursive = option === 'rbind';
+    } else if (attribute !== undefined) {
+      const [set, clear] = attribute;
+      // The last word wins, as with mount(8).
+      parsed.attrSet = (parsed.attrSet & ~clear) | set;
+      parsed.attrClear = (parsed.attrClear & ~set) | clear;
+    } else if (propagation !== undefined) {
+      parsed.propagation.push(propagation);
+    } else if (Object.hasOwn(filesystemFlags, option)) {
+      const name = filesystemFlags[option];
+      if (name !== undefined) parsed.parameters.push([name, undefined]);
+    } else if (refusedWords.has(option)) {
+      parsed.refused.push(option);
+    } else if (option !== '') {
+      const equals = option.indexOf('=');
+      parsed.parameters.push(
+        equals < 0 ? [option, undefined] : [option.slice(0, equals), option.slice(equals + 1)],
+      );
+    }
+  }
+  return parsed;
+}
+
+/** As parseMountOptions, but options that are refused become an error that names them. */
+export function checkedMountOptions(options: readonly string[], path: string): MountOptions {
+  const parsed = parseMountOptions(options);
+  const first = parsed.refused[0];
+  if (first !== undefined) {
+    throw new WherryError('unimplemented', `${path}.options: ${first} is not supported yet`, {
+      path: `${path}.options`,
+    });
+  }
+  return parsed;
+}

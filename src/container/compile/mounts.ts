@@ -1,0 +1,180 @@
+/** mounts[] of config.json: each one detached first, then attached at a descriptor of its place in the root. */
+import { WherryError } from '../../errors.ts';
+import {
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  AT_RECURSIVE,
+  FSCONFIG_CMD_CREATE,
+  FSCONFIG_SET_FLAG,
+  FSCONFIG_SET_STRING,
+  FSMOUNT_CLOEXEC,
+  FSOPEN_CLOEXEC,
+  MS_REC,
+  OPEN_TREE_CLOEXEC,
+  OPEN_TREE_CLONE,
+  S_IFDIR,
+  S_IFMT,
+  STATX_TYPE,
+} from '../../linux/constants.ts';
+import { fieldOf, sizeOf } from '../../linux/structs-layout.ts';
+import type { Mount } from '../../oci/types.ts';
+import type { Reg } from '../../tape/refs.ts';
+import { mountCgroups } from './cgroup-mount.ts';
+import type { CreateInput } from './input.ts';
+import { checkedMountOptions, type MountOptions } from './mount-options.ts';
+import { components, type Program } from './program.ts';
+
+/** fsconfig(2): a string value holds at most 255 bytes. */
+const FSCONFIG_STRING_MAX = 255;
+
+/** What may be mounted over a file of procfs: files that lxcfs and the like replace (CVE-2019-16884 and its kin). */
+const procAllowed = new Set([
+  'proc/cpuinfo',
+  'proc/diskstats',
+  'proc/meminfo',
+  'proc/stat',
+  'proc/swaps',
+  'proc/uptime',
+  'proc/loadavg',
+  'proc/slabinfo',
+  'proc/net/dev',
+  'proc/sys/kernel/ns_last_pid',
+  'proc/sys/crypto/fips_enabled',
+]);
+
+export function compileMounts(program: Program, input: CreateInput): void {
+  const mounts = input.spec.mounts ?? [];
+  mounts.forEach((mount, index) => {
+    compileMount(program, input, mount, `mounts[${index}]`);
+  });
+}
+
+function compileMount(program: Program, input: CreateInput, mount: Mount, path: string): void {
+  const options = checkedMountOptions(mount.options ?? [], path);
+  const place = components(mount.destination).join('/');
+  const type = mount.type ?? (options.bind ? 'bind' : '');
+  checkPlace(place, type, path);
+  if (options.bind || type === 'bind') {
+    bindMount(program, input, mount, options, path);
+  } else if (type === 'cgroup' || type === 'cgroup2') {
+    program.step(path, `mount the cgroup tree on ${mount.destination}`);
+    mountCgroups(program, input, program.ensure(program.root, mount.destination, 'folder'), options);
+  } else {
+    program.step(path, `mount ${type} on ${mount.destination}`);
+    const target = program.ensure(program.root, mount.destination, 'folder');
+    const tree = newFilesystem(program, type, mount.source ?? type, options, path);
+    program.attach(tree, target);
+    setPropagation(program, tree, options);
+    program.close(tree);
+    program.close(target);
+  }
+}
+
+function checkPlace(place: string, type: string, path: string): void {
+  if (place === 'proc' && type !== 'proc' && type !== 'bind') {
+    throw new WherryError('invalid-argument', `${path}.destination: only procfs may be mounted on /proc`, {
+      path: `${path}.destination`,
+    });
+  }
+  if (place.startsWith('proc/') && type !== 'proc' && !procAllowed.has(place)) {
+    throw new WherryError(
+      'invalid-argument',
+      `${path}.destination: /${place} is inside procfs and cannot be mounted over`,
+      {
+        path: `${path}.destination`,
+      },
+    );
+  }
+}
+
+/** fsopen, parameters, fsmount: a mount that is nowhere yet. */
+export function newFilesystem(
+  program: Program,
+  type: string,
+  source: string,
+  options: Pick<MountOptions, 'parameters' | 'attrSet'>,
+  path: string,
+): Reg {
+  const { tape } = program;
+  const context = tape.syscall('fsopen', [type, FSOPEN_CLOEXEC]);
+  tape.syscall('fsconfig', [context, FSCONFIG_SET_STRING, 'source', source, 0]);
+  for (const [name, value] of options.parameters) {
+    if (value === undefined) {
+      tape.syscall('fsconfig', [context, FSCONFIG_SET_FLAG, name, 0, 0]);
+      continue;
+    }
+    if (Buffer.byteLength(value) > FSCONFIG_STRING_MAX) {
+      throw new WherryError(
+        'unimplemented',
+        `${path}.options: ${name} has more than ${FSCONFIG_STRING_MAX} bytes`,
+        {
+          path: `${path}.options`,
+        },
+      );
+    }
+    tape.syscall('fsconfig', [context, FSCONFIG_SET_STRING, name, value, 0]);
+  }
+  tape.syscall('fsconfig', [context, FSCONFIG_CMD_CREATE, 0, 0, 0]);
+  const tree = tape.syscall('fsmount', [context, FSMOUNT_CLOEXEC, options.attrSet]);
+  program.close(context);
+  return tree;
+}
+
+/** mount_setattr says with AT_RECURSIVE what mount(2) says with MS_REC. */
+export function setPropagation(program: Program, tree: Reg, options: MountOptions): void {
+  for (const flags of options.propagation) {
+    const recursive = (flags & MS_REC) !== 0;
+    program.setAttributes(tree, { propagation: flags & ~MS_REC }, recursive);
+  }
+}
+
+function bindMount(
+  program: Program,
+  input: CreateInput,
+  mount: Mount,
+  options: MountOptions,
+  path: string,
+): void {
+  const { tape } = program;
+  if (mount.source === undefined || mount.source === '') {
+    throw new WherryError('invalid-argument', `${path}.source: a bind mount needs a source`, {
+      path: `${path}.source`,
+    });
+  }
+  if (options.parameters.length > 0) {
+    const [name] = options.parameters[0] ?? [''];
+    throw new WherryError('invalid-argument', `${path}.options: ${name} means nothing for a bind mount`, {
+      path: `${path}.options`,
+    });
+  }
+  const source = mount.source.startsWith('/') ? mount.source : `${input.bundle}/${mount.source}`;
+  program.step(path, `bind ${source} to ${mount.destination}`);
+  const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (options.recursive ? AT_RECURSIVE : 0);
+  const tree = tape.syscall('open_tree', [AT_FDCWD, source, flags]);
+  const target = ensureLike(program, tree, mount.destination);
+  if (options.attrSet !== 0 || options.attrClear !== 0) {
+    program.setAttributes(tree, { set: options.attrSet, clear: options.attrClear });
+  }
+  program.attach(tree, target);
+  setPropagation(program, tree, options);
+  program.close(tree);
+  program.close(target);
+}
+
+/** The mount's place, made as a folder or as a file: whichever the source turns out to be. */
+function ensureLike(program: Program, source: Reg, destination: string): Reg {
+  const { tape } = program;
+  const stat = tape.space(sizeOf('statx'));
+  tape.syscall('statx', [source, '', AT_EMPTY_PATH, STATX_TYPE, stat]);
+  const mode = tape.load(stat.at(fieldOf('statx', 'stx_mode')[0], 4), 4);
+  const folder = tape.label('folder');
+  const done = tape.label('placed');
+  const target = tape.reg('target');
+  tape.jumpIf(mode, S_IFMT, S_IFDIR, folder);
+  tape.set(program.ensure(program.root, destination, 'file'), target);
+  tape.jump(done);
+  tape.place(folder);
+  tape.set(program.ensure(program.root, destination, 'folder'), target);
+  tape.place(done);
+  return target;
+}

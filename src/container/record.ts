@@ -1,0 +1,133 @@
+/** One container as wherryd remembers it, and what of that is written to its state directory. */
+import type { CgroupPlan } from '../cgroup/plan.ts';
+import type {
+  ContainerKey,
+  ContainerState,
+  ContainerStatus,
+  ExitInfo,
+  MountSpec,
+  StdioPaths,
+} from './types.ts';
+
+/** The part that outlives wherryd: state.json. Big integers are decimal text. */
+export interface StoredContainer {
+  version: 1;
+  key: ContainerKey;
+  token: string;
+  status: ContainerStatus;
+  pid: number;
+  /** Field 22 of /proc/PID/stat, so that a recycled pid is never taken for the init; '0': not known yet. */
+  startTime: string;
+  bundle: string;
+  rootfs: string;
+  stdio: StdioPaths;
+  /** RFC 3339. */
+  createdAt: string;
+  exit?: { pid: number; exitStatus: number; exitedAt: string };
+  annotations: Record<string, string>;
+  ociVersion: string;
+  rootfsMounts: MountSpec[];
+  cgroup: Pick<CgroupPlan, 'paths' | 'relative' | 'remove'> | undefined;
+}
+
+export class ContainerRecord {
+  readonly key: ContainerKey;
+  readonly token: bigint;
+  /** The state directory. */
+  readonly dir: string;
+  readonly bundle: string;
+  rootfs = '';
+  stdio: StdioPaths;
+  status: ContainerStatus = 'creating';
+  pid = 0;
+  startTime = 0n;
+  createdAt = new Date();
+  exit: ExitInfo | undefined;
+  annotations: Record<string, string> = {};
+  ociVersion = '';
+  rootfsMounts: MountSpec[] = [];
+  cgroup: StoredContainer['cgroup'];
+  /** While create or start runs: an exit must not be told before them. */
+  exitHeld = true;
+  exitTold = false;
+  /** True once a delete runs: a second one waits for nothing. */
+  deleting = false;
+  readonly #exited = Promise.withResolvers<ExitInfo>();
+  readonly #registered = Promise.withResolvers<void>();
+
+  constructor(key: ContainerKey, token: bigint, dir: string, bundle: string, stdio: StdioPaths) {
+    this.key = key;
+    this.token = token;
+    this.dir = dir;
+    this.bundle = bundle;
+    this.stdio = stdio;
+    this.#exited.promise.catch(() => {});
+  }
+
+  /** Settles at the exit; rejects if the container is removed before it ever ran. */
+  get exited(): Promise<ExitInfo> {
+    return this.#exited.promise;
+  }
+
+  get registered(): Promise<void> {
+    return this.#registered.promise;
+  }
+
+  noteRegistered(pid: number, startTime: bigint): void {
+    this.pid = pid;
+    this.startTime = startTime;
+    this.#registered.resolve();
+  }
+
+  noteExit(exit: ExitInfo): void {
+    this.exit = exit;
+    this.status = 'stopped';
+    this.#exited.resolve(exit);
+  }
+
+  abandon(reason: Error): void {
+    this.#exited.reject(reason);
+  }
+
+  get fifo(): string {
+    return `${this.dir}/exec.fifo`;
+  }
+
+  snapshot(): ContainerState {
+    return {
+      key: this.key,
+      status: this.status,
+      pid: this.pid,
+      bundle: this.bundle,
+      rootfs: this.rootfs,
+      stdio: this.stdio,
+      createdAt: this.createdAt,
+      exit: this.exit,
+      annotations: this.annotations,
+      ociVersion: this.ociVersion,
+      cgroups: this.cgroup?.paths ?? {},
+    };
+  }
+
+  stored(): StoredContainer {
+    return {
+      version: 1,
+      key: this.key,
+      token: this.token.toString(),
+      status: this.status,
+      pid: this.pid,
+      startTime: this.startTime.toString(),
+      bundle: this.bundle,
+      rootfs: this.rootfs,
+      stdio: this.stdio,
+      createdAt: this.createdAt.toISOString(),
+      ...(this.exit === undefined
+        ? {}
+        : { exit: { ...this.exit, exitedAt: this.exit.exitedAt.toISOString() } }),
+      annotations: this.annotations,
+      ociVersion: this.ociVersion,
+      rootfsMounts: this.rootfsMounts,
+      cgroup: this.cgroup,
+    };
+  }
+}

@@ -1,0 +1,526 @@
+/**
+ * The runtime core: containers by name, their life from create to delete. It decides; keel or the client acts.
+ * Lives here: the state machine and what must happen in which order. Not here: how a config becomes system calls
+ * (compile/), RPC, argv.
+ */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { CgroupHost } from '../cgroup/hierarchy.ts';
+import { type CgroupPlan, planCgroup } from '../cgroup/plan.ts';
+import { type CgroupReader, openCgroupReader } from '../cgroup/reader.ts';
+import type { CgroupStats } from '../cgroup/stats.ts';
+import { WherryError } from '../errors.ts';
+import { compileSeccomp } from '../linux/seccomp.ts';
+import { parseConfig } from '../oci/parse.ts';
+import { unsupported } from '../oci/supported.ts';
+import type { Spec } from '../oci/types.ts';
+import { disassemble } from '../tape/disassemble.ts';
+import { playError, readPage } from '../tape/result.ts';
+import { compileCreate } from './compile/create.ts';
+import { compileRemove } from './compile/remove.ts';
+import type { Keel, ProcessExit, Registration } from './keel.ts';
+import { ContainerRecord } from './record.ts';
+import { planStdio } from './stdio.ts';
+import { StateStore } from './store.ts';
+import type {
+  ContainerKey,
+  ContainerRuntime,
+  ContainerState,
+  CreateRequest,
+  ExitInfo,
+  OperationContext,
+  RuntimeEvent,
+} from './types.ts';
+
+const ESRCH = -3;
+const ENXIO = -6;
+const SIGKILL = 9;
+/** A set-up that takes longer hangs on something: keel kills it and the error names the step. */
+const CREATE_DEADLINE_MS = 120_000;
+const REMOVE_DEADLINE_MS = 60_000;
+/** rmdir answers EBUSY while the last dying task leaves; runc gives up after about as long. */
+const REMOVE_TRIES = 40;
+
+export interface Logger {
+  debug(message: string, fields?: Record<string, unknown>): void;
+  info(message: string, fields?: Record<string, unknown>): void;
+  warn(message: string, fields?: Record<string, unknown>): void;
+  error(message: string, fields?: Record<string, unknown>): void;
+}
+
+export interface RuntimeDependencies {
+  keel: Keel;
+  runDir: string;
+  cgroups: CgroupHost;
+  log: Logger;
+}
+
+export class Runtime implements ContainerRuntime {
+  readonly #keel: Keel;
+  readonly #cgroups: CgroupHost;
+  readonly #log: Logger;
+  readonly #store: StateStore;
+  readonly #containers = new Map<string, ContainerRecord>();
+  readonly #byToken = new Map<bigint, ContainerRecord>();
+  readonly #readers = new Map<ContainerRecord, CgroupReader>();
+  readonly #listeners = new Set<(event: RuntimeEvent) => void>();
+  /** Unique across restarts of wherryd: keel may still know tokens of the last one. */
+  #nextToken = BigInt(Date.now()) << 20n;
+
+  constructor(dependencies: RuntimeDependencies) {
+    this.#keel = dependencies.keel;
+    this.#cgroups = dependencies.cgroups;
+    this.#log = dependencies.log;
+    this.#store = new StateStore(dependencies.runDir);
+  }
+
+  /** Takes up what an earlier wherryd left; keel tells the exits that happened meanwhile. */
+  adopt(): void {
+    for (const record of this.#store.load((dir, error) =>
+      this.#log.warn('state directory is damaged', { dir, error: String(error) }),
+    )) {
+      if (record.status === 'created' && !this.#store.hasFifo(record)) record.status = 'running';
+      this.#remember(record);
+    }
+  }
+
+  async create(request: CreateRequest, context: OperationContext): Promise<ContainerState> {
+    const name = nameOf(request.key);
+    if (this.#containers.has(name)) throw alreadyExists();
+    const dir = request.stateDir ?? this.#store.directory(request.key);
+    const record = new ContainerRecord(request.key, this.#nextToken++, dir, request.bundle, request.stdio);
+    record.rootfsMounts = request.rootfsMounts;
+    this.#remember(record);
+    let claimed = false;
+    try {
+      const spec = await this.#readSpec(request);
+      const cgroup = planCgroup(this.#cgroups, {
+        cgroupsPath: spec.linux?.cgroupsPath ?? '',
+        id: request.key.id,
+        resources: spec.linux?.resources,
+        systemd: request.systemdCgroup === true,
+      });
+      record.cgroup = { paths: cgroup.paths, relative: cgroup.relative, remove: cgroup.remove };
+      record.annotations = spec.annotations ?? {};
+      record.ociVersion = spec.ociVersion;
+      record.rootfs = rootfsOf(spec, request.bundle);
+      const seccomp = spec.linux?.seccomp;
+      const filter = seccomp === undefined ? undefined : await compileSeccomp(seccomp);
+      this.#store.claim(dir);
+      claimed = true;
+      this.#store.save(record);
+      await this.#playCreate(request, record, spec, cgroup, filter);
+      if (record.exit === undefined) record.status = request.startAtOnce === true ? 'running' : 'created';
+      this.#store.save(record);
+    } catch (thrown) {
+      if (claimed) await this.#undo(record, context);
+      this.#forget(record);
+      const error = WherryError.from(thrown);
+      record.abandon(error);
+      throw error;
+    }
+    this.#emit({ type: 'created', state: record.snapshot(), rootfsMounts: request.rootfsMounts });
+    if (request.startAtOnce === true) this.#emit({ type: 'started', state: record.snapshot() });
+    // An init that ended meanwhile is told only now, so that no exit comes before its create and start.
+    this.#releaseExit(record);
+    return record.snapshot();
+  }
+
+  async start(key: ContainerKey, _context: OperationContext): Promise<ContainerState> {
+    const record = this.#get(key);
+    if (record.status === 'stopped') {
+      throw new WherryError('failed-precondition', 'cannot start a container that has stopped');
+    }
+    if (record.status !== 'created') {
+      throw new WherryError('failed-precondition', 'cannot start an already running container');
+    }
+    // From here on a second start finds it running, and an exit waits until the start was told.
+    record.status = 'running';
+    record.exitHeld = true;
+    try {
+      await this.#go(record);
+      this.#store.removeFifo(record);
+      this.#emit({ type: 'started', state: { ...record.snapshot(), status: 'running' } });
+    } finally {
+      this.#releaseExit(record);
+    }
+    return record.snapshot();
+  }
+
+  state(key: ContainerKey): ContainerState {
+    return this.#get(key).snapshot();
+  }
+
+  find(key: ContainerKey): ContainerState | undefined {
+    return this.#containers.get(nameOf(key))?.snapshot();
+  }
+
+  list(filter: Partial<ContainerKey> = {}): ContainerState[] {
+    return [...this.#containers.values()]
+      .filter(
+        ({ key }) =>
+          (filter.scope === undefined || key.scope === filter.scope) &&
+          (filter.namespace === undefined || key.namespace === filter.namespace) &&
+          (filter.id === undefined || key.id === filter.id),
+      )
+      .map((record) => record.snapshot());
+  }
+
+  async kill(key: ContainerKey, signal: number, all: boolean, _context: OperationContext): Promise<void> {
+    const record = this.#get(key);
+    if (record.status === 'stopped') {
+      // With --all a container that is gone is what was asked for.
+      if (all) return;
+      throw notRunning();
+    }
+    await record.registered;
+    const result = await this.#keel.signal(record.token, signal);
+    if (result === ESRCH) throw notRunning();
+    if (result < 0) {
+      throw new WherryError('invalid-argument', `cannot send signal ${signal}`, {
+        errno: -result,
+        syscall: 'pidfd_send_signal',
+        path: 'signal',
+      });
+    }
+  }
+
+  async delete(key: ContainerKey, force: boolean, context: OperationContext): Promise<ExitInfo> {
+    const record = this.#get(key);
+    if (record.deleting) throw notFound();
+    if (record.status === 'creating') {
+      throw new WherryError('failed-precondition', `cannot delete container ${key.id} that is being created`);
+    }
+    if (record.status !== 'stopped' && record.status !== 'created' && !force) {
+      throw new WherryError(
+        'failed-precondition',
+        `cannot delete container ${key.id} that is not stopped: ${record.status}`,
+      );
+    }
+    record.deleting = true;
+    try {
+      if (record.exit === undefined) await this.#killAndWait(record);
+      await this.#removeAll(record, context);
+    } catch (error) {
+      record.deleting = false;
+      throw error;
+    }
+    const exit = record.exit ?? { pid: record.pid, exitStatus: 128 + SIGKILL, exitedAt: new Date() };
+    this.#forget(record);
+    this.#emit({ type: 'deleted', state: record.snapshot(), exit });
+    return exit;
+  }
+
+  async wait(key: ContainerKey, context: OperationContext): Promise<ExitInfo> {
+    const record = this.#get(key);
+    const { signal } = context;
+    if (signal === undefined) return record.exited;
+    signal.throwIfAborted();
+    const aborted = Promise.withResolvers<never>();
+    const onAbort = () =>
+      aborted.reject(new WherryError('canceled', 'the caller has gone', { cause: signal.reason }));
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      return await Promise.race([record.exited, aborted.promise]);
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  async pids(key: ContainerKey): Promise<number[]> {
+    const record = this.#get(key);
+    if (record.status === 'stopped' || record.cgroup === undefined)
+      return record.pid === 0 ? [] : [record.pid];
+    const pids = this.#reader(record).pids();
+    return pids.length === 0 && record.pid !== 0 ? [record.pid] : pids;
+  }
+
+  async closeStdin(key: ContainerKey): Promise<void> {
+    await this.#keel.closeStdin(this.#get(key).token);
+  }
+
+  async stats(key: ContainerKey): Promise<CgroupStats> {
+    return this.#reader(this.#get(key)).sample();
+  }
+
+  noteExit(key: ContainerKey, waitStatus: number): void {
+    const record = this.#containers.get(nameOf(key));
+    if (record !== undefined) this.#exited(record, waitStatus, new Date());
+  }
+
+  onEvent(listener: (event: RuntimeEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** From keel: a play's init said who it is. */
+  onRegistered(registration: Registration): void {
+    this.#byToken.get(registration.token)?.noteRegistered(registration.pid, registration.startTime);
+  }
+
+  /** From keel: a registered init ended. */
+  onExit(exit: ProcessExit): void {
+    const record = this.#byToken.get(exit.token);
+    // Unknown: deleted meanwhile. Without a status the parent tells it (noteExit) or nobody can.
+    if (record !== undefined) this.#exited(record, exit.known ? exit.waitStatus : 255 << 8, exit.time);
+    this.#keel.acknowledgeExit(exit.token);
+  }
+
+  /** The tape of a bundle as text; nothing is played. */
+  async explain(bundle: string, id: string): Promise<string> {
+    const key = { scope: '', namespace: 'default', id };
+    const stdio = { stdin: '', stdout: '', stderr: '', terminal: false };
+    const request: CreateRequest = { key, bundle, rootfsMounts: [], stdio };
+    const spec = await this.#readSpec(request);
+    const cgroup = planCgroup(this.#cgroups, {
+      cgroupsPath: spec.linux?.cgroupsPath ?? '',
+      id,
+      resources: spec.linux?.resources,
+      systemd: false,
+    });
+    const seccomp = spec.linux?.seccomp;
+    const tape = compileCreate({
+      token: 0n,
+      id,
+      spec,
+      bundle,
+      rootfs: rootfsOf(spec, bundle),
+      rootfsMounts: [],
+      stateDir: this.#store.directory(key),
+      stdio: { kind: 'inherit' },
+      cgroup,
+      cgroups: this.#cgroups,
+      seccomp: seccomp === undefined ? undefined : await compileSeccomp(seccomp),
+    });
+    return disassemble(tape);
+  }
+
+  async #readSpec(request: CreateRequest): Promise<Spec> {
+    const bytes =
+      request.config === undefined ? await readConfig(request.bundle) : JSON.stringify(request.config);
+    const { config, warnings } = parseConfig(bytes);
+    for (const warning of warnings) this.#log.warn(warning, logFields(request.key));
+    const refused = unsupported(config);
+    const first = refused[0];
+    if (first !== undefined) {
+      throw new WherryError(
+        'unimplemented',
+        refused.map(({ path, what }) => `config.json: ${path}: ${what}`).join('; '),
+        {
+          path: first.path,
+        },
+      );
+    }
+    return config;
+  }
+
+  async #playCreate(
+    request: CreateRequest,
+    record: ContainerRecord,
+    spec: Spec,
+    cgroup: CgroupPlan,
+    filter: { filter: Uint8Array; flags: number } | undefined,
+  ): Promise<void> {
+    const { caller } = request;
+    const tape = compileCreate({
+      token: record.token,
+      id: request.key.id,
+      spec,
+      bundle: request.bundle,
+      rootfs: record.rootfs,
+      rootfsMounts: request.rootfsMounts,
+      stateDir: record.dir,
+      stdio: caller === undefined ? await planStdio(request.stdio) : { kind: 'inherit' },
+      cgroup,
+      cgroups: this.#cgroups,
+      seccomp: filter,
+      caller,
+      rootfsOverlay: request.rootfsOverlay,
+      noPivotRoot: request.noPivotRoot,
+      noNewKeyring: request.noNewKeyring,
+      startAtOnce: request.startAtOnce,
+      ioUid: request.ioUid,
+      ioGid: request.ioGid,
+    });
+    const host = caller?.host ?? this.#keel;
+    const result = await host.play(record.token, tape.image, {
+      deadline: CREATE_DEADLINE_MS,
+      console: caller?.relayConsole === true,
+    });
+    const error = playError(tape, result);
+    if (error !== undefined) throw error;
+    const pid = Number(readPage(result.page).slots[0] ?? 0n);
+    if (caller === undefined) await record.registered;
+    else if (record.pid === 0) record.pid = pid;
+  }
+
+  /** After a failed create: the init is gone or is killed, mounts and cgroups go, the folder goes. */
+  async #undo(record: ContainerRecord, context: OperationContext): Promise<void> {
+    try {
+      await this.#keel.signal(record.token, SIGKILL);
+      await this.#removeAll(record, context);
+    } catch (error) {
+      this.#log.error('a failed create left something behind', {
+        ...logFields(record.key),
+        error: String(error),
+      });
+    }
+  }
+
+  async #killAndWait(record: ContainerRecord): Promise<void> {
+    await record.registered;
+    const result = await this.#keel.signal(record.token, SIGKILL);
+    if (result < 0 && result !== ESRCH) {
+      throw new WherryError('internal', 'cannot kill the init', {
+        errno: -result,
+        syscall: 'pidfd_send_signal',
+      });
+    }
+    await record.exited;
+  }
+
+  async #removeAll(record: ContainerRecord, context: OperationContext): Promise<void> {
+    this.#readers.get(record)?.close();
+    this.#readers.delete(record);
+    const tape = compileRemove({
+      rootfs: record.rootfsMounts.length === 0 ? undefined : join(record.bundle, 'rootfs'),
+      rootfsMounts: record.rootfsMounts.length,
+      cgroupDirectories: record.cgroup?.remove ?? [],
+    });
+    const host = context.host ?? this.#keel;
+    const options = { deadline: REMOVE_DEADLINE_MS, inProcess: true };
+    for (let attempt = 1; ; attempt++) {
+      const result = await host.play(this.#nextToken++, tape.image, options);
+      const error = playError(tape, result);
+      if (error === undefined) break;
+      if (attempt >= REMOVE_TRIES) throw error;
+      await sleep(Math.min(2 ** attempt, 250));
+    }
+    await this.#keel.release(record.token);
+    this.#store.remove(record.dir);
+  }
+
+  #exited(record: ContainerRecord, waitStatus: number, time: Date): void {
+    if (record.exit !== undefined) return;
+    record.noteExit({ pid: record.pid, exitStatus: exitStatusOf(waitStatus), exitedAt: time });
+    if (!record.deleting) this.#store.save(record);
+    this.#announceExit(record);
+  }
+
+  #releaseExit(record: ContainerRecord): void {
+    record.exitHeld = false;
+    this.#announceExit(record);
+  }
+
+  /** The exit event comes once, and never before the create and start events. */
+  #announceExit(record: ContainerRecord): void {
+    const { exit } = record;
+    if (exit === undefined || record.exitHeld || record.exitTold) return;
+    record.exitTold = true;
+    this.#emit({ type: 'exited', state: record.snapshot(), exit });
+  }
+
+  /** Opens the exec FIFO, at which the created init waits. */
+  async #go(record: ContainerRecord): Promise<void> {
+    let result = await this.#keel.go(record.fifo);
+    for (let wait = 1; result === ENXIO && record.exit === undefined; wait = Math.min(wait * 2, 100)) {
+      // The init said that it is ready just before it opens the FIFO: we may be faster than it.
+      await sleep(wait);
+      result = await this.#keel.go(record.fifo);
+    }
+    if (result < 0) {
+      if (record.exit === undefined) record.status = 'created';
+      throw new WherryError('failed-precondition', 'cannot start a container that has stopped', {
+        errno: -result,
+      });
+    }
+  }
+
+  #reader(record: ContainerRecord): CgroupReader {
+    let reader = this.#readers.get(record);
+    if (reader === undefined) {
+      if (record.cgroup === undefined) throw new WherryError('not-found', 'cgroup does not exist');
+      reader = openCgroupReader(record.cgroup.paths, this.#cgroups.mode);
+      this.#readers.set(record, reader);
+    }
+    return reader;
+  }
+
+  #remember(record: ContainerRecord): void {
+    this.#containers.set(nameOf(record.key), record);
+    this.#byToken.set(record.token, record);
+  }
+
+  #forget(record: ContainerRecord): void {
+    this.#containers.delete(nameOf(record.key));
+    this.#byToken.delete(record.token);
+  }
+
+  #get(key: ContainerKey): ContainerRecord {
+    const record = this.#containers.get(nameOf(key));
+    if (record === undefined) throw notFound();
+    return record;
+  }
+
+  #emit(event: RuntimeEvent): void {
+    for (const listener of this.#listeners) {
+      try {
+        listener(event);
+      } catch (error) {
+        this.#log.error('a listener failed', { event: event.type, error: String(error) });
+      }
+    }
+  }
+}
+
+async function readConfig(bundle: string): Promise<Uint8Array> {
+  const path = join(bundle, 'config.json');
+  try {
+    return await readFile(path);
+  } catch (error) {
+    throw new WherryError(
+      'invalid-argument',
+      `cannot read ${path}: ${error instanceof Error ? error.message : String(error)}`,
+      {
+        path: 'bundle',
+        hint: 'a bundle is a folder with config.json and the root filesystem; `wherry spec` writes a config.json',
+        cause: error,
+      },
+    );
+  }
+}
+
+function rootfsOf(spec: Spec, bundle: string): string {
+  const path = spec.root?.path ?? 'rootfs';
+  return path.startsWith('/') ? path : join(bundle, path);
+}
+
+/** 0-255, or 128 + signal, from a wait status (waitpid(2)). */
+export function exitStatusOf(waitStatus: number): number {
+  const signal = waitStatus & 0x7f;
+  return signal === 0 ? (waitStatus >> 8) & 0xff : 128 + signal;
+}
+
+function nameOf(key: ContainerKey): string {
+  return `${key.scope}\0${key.namespace}\0${key.id}`;
+}
+
+function logFields(key: ContainerKey): Record<string, unknown> {
+  return { namespace: key.namespace, id: key.id };
+}
+
+function sleep(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+function alreadyExists(): WherryError {
+  return new WherryError('already-exists', 'container with given ID already exists', { path: 'id' });
+}
+
+function notFound(): WherryError {
+  return new WherryError('not-found', 'container does not exist', { path: 'id' });
+}
+
+function notRunning(): WherryError {
+  return new WherryError('not-found', 'container not running');
+}
