@@ -1,0 +1,196 @@
+/** The table of runc's commands; flags are runc's (https://github.com/opencontainers/runc/tree/main/man). */
+import type { ArgumentSpec, CommandSpec, FlagSpec } from './grammar.ts';
+
+const id: ArgumentSpec = { name: 'ID', help: 'the name of the container' };
+const newId: ArgumentSpec = {
+  name: 'ID',
+  help: 'a name for the container: letters, digits and _ + , - . ; not used by another container',
+};
+
+const createFlags: readonly FlagSpec[] = [
+  {
+    name: 'bundle',
+    short: 'b',
+    kind: 'text',
+    value: 'DIR',
+    help: 'the folder with config.json and the root filesystem',
+    fallback: 'the current folder',
+  },
+  {
+    name: 'console-socket',
+    kind: 'text',
+    value: 'SOCKET',
+    help: 'send the terminal to this unix socket; needed where the container has a terminal and nobody stays attached',
+  },
+  { name: 'pidfd-socket', kind: 'text', value: 'SOCKET', help: 'not available yet: refused by name' },
+  { name: 'pid-file', kind: 'text', value: 'FILE', help: 'write the process id of the container to FILE' },
+  {
+    name: 'no-pivot',
+    kind: 'boolean',
+    help: 'enter the root filesystem without pivot_root, for hosts that run from a ramdisk',
+  },
+  { name: 'no-new-keyring', kind: 'boolean', help: 'keep the session keyring of the caller' },
+  {
+    name: 'preserve-fds',
+    kind: 'integer',
+    value: 'N',
+    min: 0,
+    max: 65_536,
+    help: 'hand N more descriptors to the container, beside the standard streams and those of LISTEN_FDS',
+    fallback: '0',
+  },
+];
+
+const format = (choices: readonly string[], fallback: string): FlagSpec => ({
+  name: 'format',
+  short: 'f',
+  kind: 'choice',
+  value: 'FORMAT',
+  choices,
+  help: 'how the answer looks',
+  fallback,
+});
+
+export const runcCommands: readonly CommandSpec[] = [
+  {
+    name: 'create',
+    summary: 'create a container; its program waits for "start"',
+    description: [
+      'Everything but the program itself is set up when the command returns. The container belongs to the caller:',
+      'its parent is the process that called this command, or the next subreaper above it.',
+    ],
+    flags: createFlags,
+    arguments: [newId],
+    examples: [
+      { line: 'create --bundle web --pid-file web.pid web1', says: 'create web1 from the bundle in ./web' },
+      { line: 'start web1', says: 'then let its program run' },
+    ],
+    runc: true,
+  },
+  {
+    name: 'start',
+    summary: 'let the program of a created container run',
+    flags: [],
+    arguments: [id],
+    examples: [{ line: 'start web1', says: 'returns as soon as the program runs' }],
+    runc: true,
+  },
+  {
+    name: 'run',
+    summary: 'create and start a container, wait for its end, delete it',
+    description: [
+      'The exit status is that of the program; 128 + n when signal n ended it; 1 when the container could not run.',
+      'Signals that the command gets go to the container.',
+    ],
+    flags: [
+      ...createFlags,
+      { name: 'detach', short: 'd', kind: 'boolean', help: 'return when the program runs' },
+      { name: 'keep', kind: 'boolean', help: 'do not delete the container after its end' },
+      {
+        name: 'no-subreaper',
+        kind: 'boolean',
+        help: 'accepted for callers of runc; there is nothing to turn off',
+      },
+    ],
+    arguments: [newId],
+    examples: [
+      { line: 'run web1', says: 'the bundle is the current folder' },
+      { line: 'run -d --pid-file web.pid -b web web1', says: 'leave it running' },
+    ],
+    runc: true,
+  },
+  {
+    name: 'state',
+    summary: 'print the state of a container as JSON',
+    flags: [],
+    arguments: [id],
+    examples: [{ line: 'state web1', says: 'the object of the OCI runtime specification' }],
+    runc: true,
+  },
+  {
+    name: 'kill',
+    summary: 'send a signal to a container',
+    flags: [
+      {
+        name: 'all',
+        short: 'a',
+        kind: 'boolean',
+        help: 'to every process of the container; one that has stopped already is no error',
+      },
+    ],
+    arguments: [
+      id,
+      {
+        name: 'SIGNAL',
+        optional: true,
+        help: 'name or number: KILL, SIGKILL, 9, RTMIN+1; TERM where it is left out',
+      },
+    ],
+    examples: [
+      { line: 'kill web1', says: 'ask the program to end' },
+      { line: 'kill web1 KILL', says: 'end it at once' },
+    ],
+    runc: true,
+  },
+  {
+    name: 'delete',
+    summary: 'remove a container that has stopped, or was never started',
+    flags: [
+      {
+        name: 'force',
+        short: 'f',
+        kind: 'boolean',
+        help: 'kill a running one first; a container that does not exist is no error',
+      },
+    ],
+    arguments: [id],
+    examples: [{ line: 'delete -f web1', says: 'whatever its state is' }],
+    runc: true,
+  },
+  {
+    name: 'list',
+    summary: 'list the containers of a root',
+    flags: [
+      format(['table', 'json'], 'table'),
+      { name: 'quiet', short: 'q', kind: 'boolean', help: 'print ids only' },
+    ],
+    arguments: [],
+    examples: [
+      { line: 'list', says: 'a table for people' },
+      { line: 'list --format json', says: 'an array of state objects; null when there are none' },
+    ],
+    runc: true,
+  },
+  {
+    name: 'spec',
+    summary: 'write a config.json to start from',
+    description: ['An existing config.json is never overwritten.'],
+    flags: [
+      {
+        name: 'bundle',
+        short: 'b',
+        kind: 'text',
+        value: 'DIR',
+        help: 'the folder to write to',
+        fallback: 'the current folder',
+      },
+      { name: 'rootless', kind: 'boolean', help: 'for a container that needs no root' },
+    ],
+    arguments: [],
+    examples: [{ line: 'spec -b web', says: 'writes web/config.json' }],
+    runc: true,
+  },
+];
+
+/** Commands of runc that this version does not have: named, so that the answer is not "unknown". */
+export const missingRuncCommands: readonly string[] = [
+  'checkpoint',
+  'events',
+  'exec',
+  'features',
+  'pause',
+  'ps',
+  'restore',
+  'resume',
+  'update',
+];

@@ -1,0 +1,12 @@
+/** `create`: everything but the program itself. */
+import { readBundle } from '../bundle.ts';
+import type { CommandContext } from '../context.ts';
+import { createRequest } from '../create-request.ts';
+import { checkId } from '../ids.ts';
+
+export async function createCommand(context: CommandContext): Promise<number> {
+  const id = checkId(context.args[0] ?? '');
+  const bundle = await readBundle(context, context.flags.text('bundle'), '--bundle');
+  await context.deps.runtime.create(createRequest(context, id, bundle, true), context.operation);
+  return 0;
+}

@@ -1,0 +1,36 @@
+/** `spec`: a config.json to start from. */
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { WherryError } from '../../errors.ts';
+import { assertFolder, errnoName, reason } from '../bundle.ts';
+import { type CommandContext, callerPath } from '../context.ts';
+import { goJson } from '../format.ts';
+import { assertSameView } from '../namespaces.ts';
+
+export async function specCommand(context: CommandContext): Promise<number> {
+  const { session, deps, flags } = context;
+  const named = flags.text('bundle');
+  const folder = callerPath(context, named ?? '.');
+  await assertSameView(session, folder, '--bundle');
+  await assertFolder(folder, named ?? folder, '--bundle');
+  const path = join(folder, 'config.json');
+  try {
+    const { O_CREAT, O_EXCL, O_WRONLY } = constants;
+    await using file = await open(path, O_WRONLY | O_CREAT | O_EXCL, 0o600);
+    await file.writeFile(goJson(deps.oci.defaultSpec(flags.on('rootless')), '\t'));
+    // wherryd's umask is not the caller's.
+    await file.chmod(0o666 & ~session.request.umask);
+  } catch (error) {
+    if (errnoName(error) === 'EEXIST') {
+      throw new WherryError('already-exists', 'File config.json exists. Remove it first', {
+        hint: `it is ${path}`,
+      });
+    }
+    throw new WherryError('failed-precondition', `cannot write ${path}: ${reason(error)}`, {
+      path: '--bundle',
+      cause: error,
+    });
+  }
+  return 0;
+}

@@ -1,0 +1,35 @@
+/** `version` and --version: runc's lines (docker reads the first and "commit:"), then the builds of all parts. */
+import type { CommandContext } from '../context.ts';
+import type { CliDependencies } from '../dependencies.ts';
+import type { ClientSession } from '../session.ts';
+
+/** Version of the OCI runtime specification that config.json is checked against. */
+const SPEC = '1.3.0';
+
+export function versionText(session: ClientSession, { versions }: CliDependencies): string {
+  const lines = [
+    `wherry version ${versions.wherry}`,
+    `commit: ${versions.wherryd}`,
+    `spec: ${SPEC}`,
+    `node: ${versions.node}`,
+    `libseccomp: ${installed(versions.libseccomp)}`,
+    `client: ${session.request.build}`,
+    `keel: ${versions.keel}`,
+    `wherryd: ${versions.wherryd}`,
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+/** The library is looked for when it is first needed; asking for the version is no reason to fail. */
+function installed(libseccomp: () => string): string {
+  try {
+    return libseccomp();
+  } catch {
+    return 'not installed';
+  }
+}
+
+export async function versionCommand(context: CommandContext): Promise<number> {
+  context.print(versionText(context.session, context.deps));
+  return 0;
+}

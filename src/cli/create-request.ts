@@ -1,0 +1,91 @@
+/** Flags of create and run → CreateRequest, with runc's checks of the terminal. */
+import type { CallerContext, CreateRequest } from '../container/types.ts';
+import { WherryError } from '../errors.ts';
+import type { Spec } from '../oci/types.ts';
+import type { Bundle } from './bundle.ts';
+import { type CommandContext, callerPath, keyOf, stateDirOf } from './context.ts';
+import type { ClientSession } from './session.ts';
+
+/** What the caller's process hands on to a container whose tape it plays. */
+export function callerContext(session: ClientSession): CallerContext {
+  const { umask, rlimits, oomScoreAdj, nice, rows, cols } = session.request;
+  const size = rows > 0 && cols > 0 ? { rows, cols } : undefined;
+  return { host: session, umask, rlimits, oomScoreAdj, nice, preserveFds: 0, consoleSize: size };
+}
+
+export function createRequest(
+  context: CommandContext,
+  id: string,
+  bundle: Bundle,
+  detached: boolean,
+): CreateRequest {
+  const { session, flags, globals } = context;
+  if (flags.text('pidfd-socket') !== undefined) {
+    throw new WherryError('unimplemented', '--pidfd-socket is not available in this version of Wherry', {
+      hint: 'leave it out; --pid-file gives the process id',
+    });
+  }
+  const terminal = bundle.config.process.terminal === true;
+  const socket = flags.text('console-socket');
+  checkTerminal(context, terminal, detached, socket !== undefined);
+  const pidFile = flags.text('pid-file');
+  const listening = listeningDescriptors(session);
+  return {
+    key: keyOf(context, id),
+    bundle: bundle.path,
+    rootfsMounts: [],
+    stdio: { stdin: '', stdout: '', stderr: '', terminal },
+    noPivotRoot: flags.on('no-pivot'),
+    noNewKeyring: flags.on('no-new-keyring'),
+    systemdCgroup: globals.on('systemd-cgroup'),
+    stateDir: stateDirOf(context, id),
+    config: listening === 0 ? bundle.config : withListening(bundle.config, listening),
+    caller: {
+      ...callerContext(session),
+      ...(pidFile !== undefined && { pidFile: callerPath(context, pidFile) }),
+      ...(socket !== undefined && { consoleSocket: callerPath(context, socket) }),
+      relayConsole: terminal && !detached,
+      preserveFds: (flags.integer('preserve-fds') ?? 0) + listening,
+    },
+  };
+}
+
+/** The sentences are runc's, with the flag that helps. */
+function checkTerminal(context: CommandContext, terminal: boolean, detached: boolean, socket: boolean): void {
+  const { program, session } = context;
+  if (detached && terminal && !socket) {
+    throw new WherryError(
+      'invalid-argument',
+      `cannot allocate tty if ${program} will detach without setting console socket`,
+      { path: 'process.terminal', hint: 'give --console-socket, or set process.terminal to false' },
+    );
+  }
+  if (socket && (!detached || !terminal)) {
+    throw new WherryError(
+      'invalid-argument',
+      `cannot use console socket if ${program} will not detach or allocate tty`,
+      {
+        path: '--console-socket',
+        hint: terminal ? 'give --detach too' : 'leave it out, or set process.terminal to true',
+      },
+    );
+  }
+  if (terminal && !detached && !session.request.isTerminal.includes(true)) {
+    throw new WherryError('invalid-argument', 'cannot allocate tty: the caller has no terminal', {
+      path: 'process.terminal',
+      hint: 'set it to false in config.json, or call from a terminal',
+    });
+  }
+}
+
+/** Descriptors that a service manager passed to the caller (sd_listen_fds(3)): they come before those of --preserve-fds. */
+function listeningDescriptors(session: ClientSession): number {
+  const { env, pid } = session.request;
+  const count = Number(env['LISTEN_FDS'] ?? 0);
+  return env['LISTEN_PID'] === String(pid) && Number.isInteger(count) && count > 0 ? count : 0;
+}
+
+function withListening(config: Spec, count: number): Spec {
+  const env = [...(config.process.env ?? []), `LISTEN_FDS=${count}`, 'LISTEN_PID=1'];
+  return { ...config, process: { ...config.process, env } };
+}

@@ -1,0 +1,49 @@
+/** A container that the caller stays with: run and launch. */
+import type { CreateRequest } from '../container/types.ts';
+import { WaitFlags } from '../daemon/wire.ts';
+import { WherryError } from '../errors.ts';
+import type { CommandContext } from './context.ts';
+
+export interface ForegroundOptions {
+  /** WaitFlags beside the relay of a terminal, which follows from the request. */
+  waitFlags: number;
+  keep: boolean;
+}
+
+/**
+ * Creates and starts in one tape, waits for the caller to tell the end, deletes. Resolves with the exit status: the program's,
+ * or 128 + signal.
+ */
+export async function runInForeground(
+  context: CommandContext,
+  request: CreateRequest,
+  options: ForegroundOptions,
+): Promise<number> {
+  const { session, deps, operation } = context;
+  const { runtime } = deps;
+  const { pid } = await runtime.create({ ...request, startAtOnce: true }, operation);
+  const relay = request.caller?.relayConsole === true ? WaitFlags.RELAY_TERMINAL : 0;
+  const waitStatus = await session.wait(pid, options.waitFlags | relay);
+  // The caller is the parent, so its word comes first and is known on every kernel.
+  runtime.noteExit(request.key, waitStatus);
+  if (!options.keep) {
+    try {
+      await runtime.delete(request.key, true, operation);
+    } catch (thrown) {
+      // The status of the program is what the caller asked for; what stayed behind is told beside it.
+      const error = WherryError.from(thrown);
+      context.warn(`the container has ended but could not be deleted: ${error.describe()}`);
+      deps.log.error('a container that has ended could not be deleted', {
+        id: request.key.id,
+        error: error.message,
+      });
+    }
+  }
+  return exitStatus(waitStatus);
+}
+
+/** waitpid(2)'s status as a shell gives it: 0-255, 128 + signal. */
+export function exitStatus(waitStatus: number): number {
+  const signal = waitStatus & 0x7f;
+  return signal === 0 ? (waitStatus >> 8) & 0xff : 128 + signal;
+}

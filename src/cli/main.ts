@@ -1,0 +1,116 @@
+/**
+ * The command line, inside wherryd: parses what a client was called with, runs the command, reports errors as runc does.
+ * Lives here and below: grammar, parsing, help, output formats, one file a command. Not here: how containers are made
+ * (src/container), frames and sockets (src/daemon), the client itself (native/).
+ */
+import { WherryError } from '../errors.ts';
+import { createCommand } from './commands/create.ts';
+import { daemonStart, daemonStatus, daemonStop } from './commands/daemon.ts';
+import { deleteCommand } from './commands/delete.ts';
+import { explainCommand } from './commands/explain.ts';
+import { killCommand } from './commands/kill.ts';
+import { launchCommand, launchExitCode } from './commands/launch.ts';
+import { listCommand } from './commands/list.ts';
+import { runCommand } from './commands/run.ts';
+import { specCommand } from './commands/spec.ts';
+import { startCommand } from './commands/start.ts';
+import { stateCommand } from './commands/state.ts';
+import { versionCommand, versionText } from './commands/version.ts';
+import type { CommandCode, CommandContext } from './context.ts';
+import type { CliDependencies } from './dependencies.ts';
+import type { CommandSpec } from './grammar.ts';
+import { renderCommand, renderOverview } from './help.ts';
+import { type Invocation, parseCommand, parseGlobals, programName } from './parse.ts';
+import { Report } from './report.ts';
+import type { ClientSession } from './session.ts';
+
+/** The code of every command of the grammar. */
+export const commandCode: Readonly<Record<string, CommandCode>> = {
+  create: createCommand,
+  start: startCommand,
+  run: runCommand,
+  state: stateCommand,
+  kill: killCommand,
+  delete: deleteCommand,
+  list: listCommand,
+  spec: specCommand,
+  launch: launchCommand,
+  explain: explainCommand,
+  'daemon start': daemonStart,
+  'daemon status': daemonStatus,
+  'daemon stop': daemonStop,
+  version: versionCommand,
+};
+
+/** runc's status for a command that it does not know. */
+const UNKNOWN_COMMAND = 3;
+
+let calls = 0;
+
+/** Serves one call of the client to its end; never rejects. */
+export async function runCli(session: ClientSession, deps: CliDependencies): Promise<void> {
+  const report = new Report(session, programName(session.request.argv));
+  let code: number;
+  try {
+    code = await dispatch(session, deps, report);
+  } catch (thrown) {
+    await tell(thrown, '', report, deps);
+    code = 1;
+  }
+  await report.close();
+  session.exit(code);
+}
+
+async function dispatch(session: ClientSession, deps: CliDependencies, report: Report): Promise<number> {
+  const { program } = report;
+  const print = (text: string) => session.out(1, text);
+  const { globals, help, rest } = parseGlobals(session.request.argv, program);
+  report.configure(globals);
+  if (globals.on('version')) {
+    print(versionText(session, deps));
+    return 0;
+  }
+  const statusOf = rest[0] === 'launch' ? launchExitCode : () => 1;
+  let prefix = '';
+  try {
+    const invocation: Invocation = help ? { kind: 'help' } : parseCommand(rest, program);
+    if (invocation.kind === 'unknown') {
+      await report.error(invocation.error);
+      return UNKNOWN_COMMAND;
+    }
+    if (invocation.kind === 'help') {
+      print(helpText(invocation, program));
+      return 0;
+    }
+    const { command, flags, args } = invocation;
+    if (prefixed.has(command.name)) prefix = `${program} ${command.name} failed: `;
+    const operation = { requestId: `cli-${++calls}`, signal: session.signal, host: session };
+    const warn = (text: string) => report.warning(text);
+    const context: CommandContext = { session, deps, program, globals, flags, args, operation, print, warn };
+    return await commandCode[command.name]!(context);
+  } catch (thrown) {
+    return statusOf(await tell(thrown, prefix, report, deps));
+  }
+}
+
+/** Commands whose errors begin with a sentence, as in runc. */
+const prefixed = new Set(['create', 'run', 'launch']);
+
+async function tell(
+  thrown: unknown,
+  prefix: string,
+  report: Report,
+  deps: CliDependencies,
+): Promise<WherryError> {
+  const error = WherryError.from(thrown);
+  if (!(thrown instanceof WherryError)) {
+    const stack = thrown instanceof Error ? thrown.stack : undefined;
+    deps.log.error('a command failed unexpectedly', { program: report.program, stack });
+  }
+  await report.error(error, prefix);
+  return error;
+}
+
+function helpText({ command, group }: { command?: CommandSpec; group?: string }, program: string): string {
+  return command === undefined ? renderOverview(program, group) : renderCommand(command, program);
+}
