@@ -16,6 +16,8 @@ export interface PlayOptions {
   inProcess?: boolean;
   /** The player gets a console socket as descriptor 5 and its owner relays the terminal that arrives there. */
   console?: boolean;
+  /** The client's descriptors 3 to 2 + n are given to the player from PRESERVED_BASE on. Ignored by keel. */
+  preserve?: number;
 }
 
 export interface PlayHost {

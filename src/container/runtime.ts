@@ -11,7 +11,7 @@ import { type CgroupReader, openCgroupReader } from '../cgroup/reader.ts';
 import type { CgroupStats } from '../cgroup/stats.ts';
 import { WherryError } from '../errors.ts';
 import { compileSeccomp } from '../linux/seccomp.ts';
-import { parseConfig } from '../oci/parse.ts';
+import { parseConfig } from '../oci/config.ts';
 import { unsupported } from '../oci/supported.ts';
 import type { Spec } from '../oci/types.ts';
 import { disassemble } from '../tape/disassemble.ts';
@@ -101,6 +101,7 @@ export class Runtime implements ContainerRuntime {
         systemd: request.systemdCgroup === true,
       });
       record.cgroup = { paths: cgroup.paths, relative: cgroup.relative, remove: cgroup.remove };
+      for (const warning of cgroup.warnings) this.#log.warn(warning, logFields(request.key));
       record.annotations = spec.annotations ?? {};
       record.ociVersion = spec.ociVersion;
       record.rootfs = rootfsOf(spec, request.bundle);
@@ -346,6 +347,7 @@ export class Runtime implements ContainerRuntime {
     const result = await host.play(record.token, tape.image, {
       deadline: CREATE_DEADLINE_MS,
       console: caller?.relayConsole === true,
+      preserve: caller?.preserveFds ?? 0,
     });
     const error = playError(tape, result);
     if (error !== undefined) throw error;

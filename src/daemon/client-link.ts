@@ -63,7 +63,8 @@ export class ClientLink implements ClientSession {
     if (this.#abort.signal.aborted) return Promise.reject(new WherryError('canceled', 'the client has gone'));
     const flags =
       (options.inProcess === true ? PlayFlags.IN_PROCESS : 0) |
-      (options.console === true ? PlayFlags.CONSOLE : 0);
+      (options.console === true ? PlayFlags.CONSOLE : 0) |
+      ((options.preserve ?? 0) << PlayFlags.PRESERVE_SHIFT);
     return new Promise((resolve, reject) => {
       this.#play = { resolve, reject };
       this.#send(encodeFrame(ToClient.PLAY, 0n, u32(flags), tape));

@@ -29,7 +29,7 @@ export function openConsoleChannel(program: Program, input: CreateInput): Reg {
   const { tape } = program;
   const { caller } = input;
   if (caller?.consoleSocket === undefined) {
-    return tape.set(PlayerDescriptor.CONSOLE + (caller?.preserveFds ?? 0));
+    return tape.set(PlayerDescriptor.CONSOLE);
   }
   const path = caller.consoleSocket;
   if (Buffer.byteLength(path) >= SOCKET_PATH_MAX) {

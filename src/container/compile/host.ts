@@ -70,9 +70,12 @@ export function createCgroup(program: Program, plan: CgroupPlan): void {
     tape.syscall('mkdirat', [AT_FDCWD, directory, 0o755], { on: { EEXIST: there } });
     tape.place(there);
   }
-  for (const { file, value, field, mayFail } of plan.writes) {
-    program.step(field, `write ${value} to ${file}`);
-    program.writeFile(file, value, mayFail);
+  for (let index = 0; index < plan.writes.length; ) {
+    // Writes to one file stand together: it is opened once.
+    const { file } = plan.writes[index]!;
+    const values: { value: string; field: string; mayFail?: readonly string[] }[] = [];
+    for (; plan.writes[index]?.file === file; index++) values.push(plan.writes[index]!);
+    program.writeValues(file, values);
   }
 }
 

@@ -120,8 +120,7 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
 
 function enterCgroup(program: Program, input: CreateInput): void {
   for (const file of input.cgroup.procs) {
-    program.step('linux.cgroupsPath', `enter the cgroup by ${file}`);
-    program.writeFile(file, '0');
+    program.writeFile(file, '0', 'linux.cgroupsPath');
   }
   if (hasNewNamespace(input.spec, 'cgroup')) {
     // After the attach: a cgroup namespace is rooted where its maker is (cgroup_namespaces(7)).
@@ -161,11 +160,7 @@ function register(program: Program, input: CreateInput, inheritance: Inheritance
       control: { at: control, length: rights.bytes.length },
     }),
   );
-  tape.syscall('sendmsg', [
-    PlayerDescriptor.REGISTRATION + (input.caller?.preserveFds ?? 0),
-    message,
-    MSG_NOSIGNAL,
-  ]);
+  tape.syscall('sendmsg', [PlayerDescriptor.REGISTRATION, message, MSG_NOSIGNAL]);
   for (const [, descriptor] of ends.slice(1)) {
     if (descriptor !== stdout?.container && descriptor !== stderr?.container) program.close(descriptor);
   }
@@ -175,8 +170,7 @@ function register(program: Program, input: CreateInput, inheritance: Inheritance
 function setOomScore(program: Program, input: CreateInput): void {
   const score = input.spec.process.oomScoreAdj;
   if (score === undefined) return;
-  program.step('process.oomScoreAdj', `set oom_score_adj to ${score}`);
-  program.writeFile('/proc/self/oom_score_adj', String(score));
+  program.writeFile('/proc/self/oom_score_adj', String(score), 'process.oomScoreAdj');
 }
 
 const propagationFlags: Record<string, number> = {
@@ -339,7 +333,7 @@ function placeDescriptors(
   program: Program,
   input: CreateInput,
   inheritance: Inheritance,
-  state: Reg,
+  stateDir: Reg,
   slave: Reg | undefined,
 ): { state: Reg; ready: Reg } {
   const { tape } = program;
@@ -352,11 +346,18 @@ function placeDescriptors(
       if (container !== undefined) tape.syscall('dup3', [container, number, 0]);
     });
   }
-  // Moved high first: one of the two may lie where the other is to go.
-  const first = 3 + (input.caller?.preserveFds ?? 0);
-  const high = tape.syscall('fcntl', [state, F_DUPFD_CLOEXEC, first + 2]);
-  const ready = tape.syscall('fcntl', [inheritance.ready, F_DUPFD_CLOEXEC, first + 2]);
-  tape.syscall('dup3', [high, first, O_CLOEXEC]);
+  // Moved high first: one of them may lie where another is to go. The ends then stand behind the preserved ones.
+  const preserve = input.caller?.preserveFds ?? 0;
+  const first = 3 + preserve;
+  const above = preserve === 0 ? first + 2 : PlayerDescriptor.PRESERVED + preserve;
+  const state = tape.syscall('fcntl', [stateDir, F_DUPFD_CLOEXEC, above]);
+  const ready = tape.syscall('fcntl', [inheritance.ready, F_DUPFD_CLOEXEC, above]);
+  for (let index = 0; index < preserve; index++) {
+    const closed = tape.label('closed');
+    tape.syscall('dup3', [PlayerDescriptor.PRESERVED + index, 3 + index, 0], { on: { EBADF: closed } });
+    tape.place(closed);
+  }
+  tape.syscall('dup3', [state, first, O_CLOEXEC]);
   tape.syscall('dup3', [ready, first + 1, O_CLOEXEC]);
   tape.syscall('close_range', [first + 2, MAX_DESCRIPTOR, 0]);
   return { state: tape.set(first), ready: tape.set(first + 1) };

@@ -32,4 +32,4 @@ export interface CreateInput {
 }
 
 /** Descriptors that whoever spawns a player gives it (docs/internals.md, "The tape"). */
-export const PlayerDescriptor = { TAPE: 3, REGISTRATION: 4, CONSOLE: 5 } as const;
+export const PlayerDescriptor = { TAPE: 3, REGISTRATION: 4, CONSOLE: 5, PRESERVED: 256 } as const;

@@ -19,7 +19,7 @@ import {
   RESOLVE_NO_MAGICLINKS,
 } from '../../linux/constants.ts';
 import { mountAttr, openHow } from '../../linux/structs.ts';
-import type { DataRef, Reg } from '../../tape/refs.ts';
+import type { DataRef, Label, Reg } from '../../tape/refs.ts';
 import { type SyscallOptions, Tape } from '../../tape/tape.ts';
 
 /** Permissions of folders that are made for mount targets. */
@@ -119,19 +119,36 @@ export class Program {
     ]);
   }
 
-  /** Opens, writes and closes one small kernel file. */
-  writeFile(path: string, value: string, tolerated: readonly string[] = []): void {
+  /** Opens a small kernel file, writes values to it, one write each, and closes it. Tolerated errnos are no failure. */
+  writeValues(
+    path: string,
+    values: readonly { value: string; field: string; mayFail?: readonly string[] }[],
+  ): void {
     const { tape } = this;
     const done = tape.label('written');
-    const on = Object.fromEntries(tolerated.map((errno) => [errno, done]));
-    const file = tape.syscall('openat', [AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0], { on });
-    const close = tape.label('close');
-    const onWrite = Object.fromEntries(tolerated.map((errno) => [errno, close]));
-    tape.syscall('write', [file, tape.cstr(value), Buffer.byteLength(value)], { on: onWrite });
-    tape.place(close);
+    const first = values[0];
+    if (first === undefined) return;
+    this.step(first.field, `write ${first.value} to ${path}`);
+    const file = tape.syscall('openat', [AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0], {
+      on: tolerate(first.mayFail, done),
+    });
+    for (const { value, field, mayFail } of values) {
+      this.step(field, `write ${value} to ${path}`);
+      const next = tape.label('next');
+      tape.syscall('write', [file, value, Buffer.byteLength(value)], { on: tolerate(mayFail, next) });
+      tape.place(next);
+    }
     this.close(file);
     tape.place(done);
   }
+
+  writeFile(path: string, value: string, field: string): void {
+    this.writeValues(path, [{ value, field }]);
+  }
+}
+
+function tolerate(errnos: readonly string[] | undefined, label: Label): SyscallOptions['on'] {
+  return Object.fromEntries((errnos ?? []).map((errno) => [errno, label]));
 }
 
 /** Path without leading slashes and dots, '' never: the root itself is '.'. */
