@@ -212,14 +212,26 @@ static unsigned write_decimal(unsigned char *to, uint64_t value)
     return length;
 }
 
-static int finish(struct play *p, enum tape_lane_state state, int error, int64_t value, int code, int in_process)
+static int finish(struct play *p, enum tape_lane_state state, int64_t value, int code, int in_process)
 {
-    p->lane->error = error;
     p->lane->value = value;
     p->lane->state = state;
     if (!in_process)
         play_syscall(__NR_exit_group, (const uint64_t[TAPE_MAX_ARGS]){(uint64_t)code});
     return code;
+}
+
+/* One process's failure is often the end of another's pipe: the order tells which came first. */
+static int fail(struct play *p, int64_t error, int64_t value, int in_process)
+{
+    const struct tape_lane *lanes = (const void *)p->page;
+    unsigned order = 1;
+
+    for (unsigned n = 0; n < TAPE_LANES; n++)
+        order += lanes[n].state == LANE_FAILED;
+    p->lane->order = order;
+    p->lane->error = (int32_t)error;
+    return finish(p, LANE_FAILED, value, PLAY_FAILED, in_process);
 }
 
 /* The number of the instruction that handles the failure of the call at pc; 0 if none does. */
@@ -249,7 +261,7 @@ int play_run(struct play *p, int in_process)
             if (r[in->dst] < 0 && r[in->dst] >= -4095) {
                 next = handler(p, pc, -r[in->dst]);
                 if (next == 0)
-                    return finish(p, LANE_FAILED, (int)-r[in->dst], r[in->dst], PLAY_FAILED, in_process);
+                    return fail(p, -r[in->dst], r[in->dst], in_process);
             }
             break;
         case OP_STORE:
@@ -276,9 +288,9 @@ int play_run(struct play *p, int in_process)
             p->lane->state = LANE_RUNNING;
             break;
         case OP_HALT:
-            return finish(p, LANE_HALTED, 0, (int64_t)in->args[0], (int)in->args[0], in_process);
+            return finish(p, LANE_HALTED, (int64_t)in->args[0], (int)in->args[0], in_process);
         case OP_FAIL:
-            return finish(p, LANE_FAILED, (int)in->args[0], -(int64_t)in->args[0], PLAY_FAILED, in_process);
+            return fail(p, (int64_t)in->args[0], -(int64_t)in->args[0], in_process);
         case OP_SET:
             r[in->dst] = (int64_t)value_of(p, in, 0);
             break;

@@ -31,7 +31,7 @@ struct tape_lane {
     int32_t error;          /* positive errno, 0: none */
     uint32_t state;         /* enum tape_lane_state */
     int64_t value;          /* result of the failed call, or HALT's code */
-    uint64_t zero;
+    uint64_t order;         /* of failures: 1 for the lane that failed first */
 };
 
 struct tape_header {

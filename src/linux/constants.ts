@@ -197,10 +197,11 @@ export const CLONE_NEWIPC = 0x8000000;
 export const CLONE_NEWUSER = 0x10000000;
 export const CLONE_NEWPID = 0x20000000;
 export const CLONE_NEWNET = 0x40000000;
-export const CLONE_IO = 0x80000000;
 export const CLONE_NEWTIME = 0x80;
-export const CLONE_CLEAR_SIGHAND = 0x100000000;
-export const CLONE_INTO_CGROUP = 0x200000000;
+/** clone3(2) only. Beyond 32 bits, where JavaScript's `|` would lose it. */
+export const CLONE_CLEAR_SIGHAND = 0x1_0000_0000n;
+/** clone3(2) only: `BigInt(CLONE_NEWPID | CLONE_NEWNS) | CLONE_INTO_CGROUP`. */
+export const CLONE_INTO_CGROUP = 0x2_0000_0000n;
 
 // Waiting: wait4(2), waitid(2)
 export const WNOHANG = 1;
