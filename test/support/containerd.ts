@@ -81,19 +81,24 @@ export class Containerd implements AsyncDisposable {
     const image = join(cache, `image-${process.pid}.tar`);
     await writeImage(busybox, image);
     try {
-      await must(join(this.#binaries, 'ctr'), [...this.#global(), 'image', 'import', image]);
+      await must(this.ctrPath, [...this.globalFlags, 'image', 'import', image]);
     } finally {
       rmSync(image);
     }
   }
 
-  #global(): string[] {
+  get ctrPath(): string {
+    return join(this.#binaries, 'ctr');
+  }
+
+  /** What comes before every ctr command. */
+  get globalFlags(): string[] {
     return ['--address', this.address, '--namespace', this.namespace];
   }
 
   /** One ctr command in this instance's namespace. */
   ctr(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-    return run(join(this.#binaries, 'ctr'), [...this.#global(), ...args], { timeout: 60_000, ...options });
+    return run(this.ctrPath, [...this.globalFlags, ...args], { timeout: 60_000, ...options });
   }
 
   /** ctr that must succeed; returns its stdout. */

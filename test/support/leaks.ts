@@ -79,7 +79,8 @@ export class LeakCheck {
       try {
         const stat = readFileSync(`/proc/${name}/stat`, 'utf8');
         const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-        if (fields[0] === 'Z' && fields[1] === '0') continue;
+        // A zombie of process 1 is its to reap; in a container it may never do so.
+        if (fields[0] === 'Z' && fields[1] === '1') continue;
         parents.set(pid, Number(fields[1]));
         const text = readFileSync(`/proc/${name}/cmdline`, 'utf8').replaceAll('\0', ' ').trim();
         const start = fields[19] ?? '';

@@ -1,5 +1,6 @@
 /** Runs a program to its end with a time limit; nothing of it can be left behind unseen. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
 
 export interface RunOptions {
   /** Milliseconds; the program is killed after it and the promise rejects. Default 30,000. */
@@ -11,6 +12,8 @@ export interface RunOptions {
   input?: string | Uint8Array;
   /** Runs in a session of its own, so that no signal of ours reaches its children. */
   detached?: boolean;
+  /** Output goes to this file instead of to us: for programs whose children keep it after their end. */
+  outputFile?: string;
 }
 
 export interface RunResult {
@@ -29,12 +32,14 @@ const signalNumbers: Record<string, number> = { SIGHUP: 1, SIGINT: 2, SIGKILL: 9
 export function run(command: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
   const line = [command, ...args].join(' ');
   return new Promise((resolve, reject) => {
+    const file = options.outputFile === undefined ? undefined : openSync(options.outputFile, 'a');
     const child = spawn(command, args, {
       cwd: options.cwd,
       env: options.env,
       detached: options.detached ?? false,
-      stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+      stdio: [options.input === undefined ? 'ignore' : 'pipe', file ?? 'pipe', file ?? 'pipe'],
     });
+    if (file !== undefined) closeSync(file);
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
     child.stdout?.on('data', (chunk: Buffer) => stdout.push(chunk));

@@ -9,6 +9,7 @@ export class Wherry implements AsyncDisposable {
   /** WHERRY_RUN_DIR. */
   readonly runDir: string;
   readonly env: NodeJS.ProcessEnv;
+  readonly command = wherryBinary;
 
   constructor(env: NodeJS.ProcessEnv = {}) {
     this.folder = temporaryFolder();

@@ -1,0 +1,3 @@
+import { containerdSuite } from './containerd-suite.ts';
+
+containerdSuite('containerd 2.1 over ttrpc', '2.1');
