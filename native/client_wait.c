@@ -1,0 +1,368 @@
+/* What runs for the client besides wherryd: the player, the container's init, its terminal; and the signals for them. */
+#define _GNU_SOURCE
+#include "client.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "link.h"
+#include "play.h"
+#include "spawn.h"
+#include "wire.h"
+
+#define DRAIN_TIMEOUT 1000 /* ms of silence after the child's end until a terminal that others hold open is given up */
+#define CHUNK 4096         /* what a pipe that polls writable takes without blocking (PIPE_BUF) */
+
+static int signals = -1;   /* signalfd; open from the first play on */
+static int console = -1;   /* where the terminal's master arrives */
+static int master = -1;
+static int tape = -1;
+static pid_t player_pid, child;
+static int child_fd = -1, child_status, held_signal;
+static uint32_t child_flags;
+static bool child_done;
+
+/* One direction of the relay. */
+struct flow {
+    uint8_t bytes[CHUNK];
+    size_t from, to;
+};
+static struct flow in, out;
+static bool in_ended, out_broken;
+static uint8_t last_in = '\n';
+
+/* --- the terminal --- */
+
+static struct termios before;
+static bool raw;
+
+static void restore_terminal(void)
+{
+    if (raw)
+        tcsetattr(0, TCSANOW, &before);
+    raw = false;
+}
+
+static void restore_and_die(int number)
+{
+    restore_terminal();
+    raise(number); /* SA_RESETHAND: this time it ends us */
+}
+
+static void make_raw(void)
+{
+    static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS, SIGTRAP};
+    if (tcgetattr(0, &before) < 0)
+        return;
+    struct sigaction restore = {.sa_handler = restore_and_die, .sa_flags = (int)SA_RESETHAND};
+    for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++)
+        sigaction(fatal[i], &restore, NULL);
+    atexit(restore_terminal);
+    struct termios wanted = before;
+    cfmakeraw(&wanted);
+    raw = true;
+    tcsetattr(0, TCSANOW, &wanted);
+}
+
+static void resize(void)
+{
+    struct winsize size;
+    for (int fd = 0; fd < 3; fd++)
+        if (ioctl(fd, TIOCGWINSZ, &size) == 0) {
+            ioctl(master, TIOCSWINSZ, &size);
+            return;
+        }
+}
+
+static void take_master(void)
+{
+    char byte;
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct iovec iov = {&byte, 1};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    ssize_t n = recvmsg(console, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    struct cmsghdr *rights = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+    if (rights && rights->cmsg_type == SCM_RIGHTS) {
+        memcpy(&master, CMSG_DATA(rights), sizeof master);
+        fcntl(master, F_SETFL, O_RDWR | O_NONBLOCK);
+        resize();
+        make_raw();
+    }
+    close(console);
+    console = -1;
+}
+
+static void close_master(void)
+{
+    close(master);
+    master = -1;
+}
+
+/* End of our input is no hang-up: a terminal's reader sees it as ^D, twice where a line has begun. */
+static void read_input(void)
+{
+    ssize_t n = read(0, in.bytes, sizeof in.bytes);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    in.from = 0;
+    in.to = n > 0 ? (size_t)n : 0;
+    if (n > 0) {
+        last_in = in.bytes[n - 1];
+        return;
+    }
+    in_ended = true;
+    if (raw)
+        return;
+    in.to = last_in == '\n' ? 1 : 2;
+    memset(in.bytes, 4, in.to);
+}
+
+static void read_output(void)
+{
+    ssize_t n = read(master, out.bytes, sizeof out.bytes);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    if (n <= 0)
+        close_master(); /* EIO: nobody holds the other side any more */
+    else if (!out_broken) {
+        out.from = 0;
+        out.to = (size_t)n;
+    }
+}
+
+static void write_flow(struct flow *f, int fd)
+{
+    ssize_t n = write(fd, f->bytes + f->from, f->to - f->from);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    if (n < 0 && fd == 1)
+        out_broken = true;
+    f->from = n < 0 ? f->to : f->from + (size_t)n;
+}
+
+bool output_left(void)
+{
+    return master >= 0 || out.from < out.to || (console >= 0 && child && child_flags & WAIT_FLAGS_RELAY_TERMINAL && !child_done);
+}
+
+/* --- signals --- */
+
+static void hold_signals(void)
+{
+    static const int not_held[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS, SIGTRAP, SIGTSTP, SIGTTIN, SIGPIPE};
+    sigset_t set;
+    if (signals >= 0)
+        return;
+    sigfillset(&set);
+    for (size_t i = 0; i < sizeof not_held / sizeof *not_held; i++)
+        sigdelset(&set, not_held[i]);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (signals < 0)
+        fail(1, "cannot watch signals", strerror(errno));
+}
+
+/* The kernel shields the init of a pid namespace from every signal that it has no handler for. */
+static bool unhandled(int number)
+{
+    static const char *const names[] = {"SigBlk:", "SigIgn:", "SigCgt:"};
+    char path[64], text[4096];
+    snprintf(path, sizeof path, "/proc/%d/status", child);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        close(fd);
+    text[n < 0 ? 0 : n] = 0;
+    for (int i = 0; i < 3; i++) {
+        char *at = strstr(text, names[i]);
+        if (!at || strtoull(at + strlen(names[i]), NULL, 16) & 1ULL << (number - 1))
+            return false;
+    }
+    return true;
+}
+
+static bool ends_programs(int number)
+{
+    return number == SIGINT || number == SIGTERM || number == SIGQUIT || number == SIGHUP;
+}
+
+static void forward(int number)
+{
+    if (child_flags & WAIT_FLAGS_KILL_IF_UNHANDLED && ends_programs(number) && unhandled(number))
+        number = SIGKILL;
+    syscall(SYS_pidfd_send_signal, child_fd, number, NULL, 0);
+}
+
+/* Before WAIT a signal is kept for the child to come; the second that asks us to end does end us. */
+static void take_signal(int number)
+{
+    if (number == SIGWINCH && master >= 0)
+        resize();
+    if (number == SIGWINCH || number == SIGURG || number == SIGTTOU || child_done)
+        return;
+    if (child) {
+        forward(number);
+    } else if (held_signal && ends_programs(number)) {
+        if (player_pid)
+            kill(player_pid, SIGKILL);
+        exit(128 + number);
+    } else {
+        held_signal = number;
+    }
+}
+
+static void reap_children(void)
+{
+    uint8_t page[PLAYED_PAGE] = {0};
+    int32_t status;
+    if (player_pid && waitpid(player_pid, &status, WNOHANG) == player_pid) {
+        player_pid = 0;
+        if (pread(tape, page, sizeof page, 0) < 0)
+            memset(page, 0, sizeof page);
+        close(tape);
+        send_frame(FROM_CLIENT_PLAYED, &status, sizeof status, page, sizeof page);
+    }
+    if (child && !child_done && waitpid(child, &status, WNOHANG) == child) {
+        child_done = true;
+        child_status = status;
+        if (console >= 0)
+            take_master();
+        send_frame(FROM_CLIENT_EXITED, &status, sizeof status, NULL, 0);
+    }
+}
+
+static void read_signals(void)
+{
+    struct signalfd_siginfo info;
+    while (read(signals, &info, sizeof info) == sizeof info)
+        if (info.ssi_signo == SIGCHLD)
+            reap_children();
+        else
+            take_signal((int)info.ssi_signo);
+}
+
+/* --- orders --- */
+
+static void played(int32_t status, const void *page)
+{
+    send_frame(FROM_CLIENT_PLAYED, &status, sizeof status, page, PLAYED_PAGE);
+}
+
+static void play_here(const uint8_t *image, size_t n)
+{
+    static struct play p;
+    uint8_t *memory = mmap(NULL, TAPE_PAGE + n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        fail(1, "cannot play", strerror(errno));
+    memcpy(memory + TAPE_PAGE, image, n);
+    int code = play_load(&p, memory, memory + TAPE_PAGE, n) ? PLAY_BAD_TAPE : play_run(&p, 1);
+    played((code & 0xff) << 8, memory);
+    munmap(memory, TAPE_PAGE + n);
+}
+
+void play(uint32_t flags, const uint8_t *image, size_t n, int player, int registration)
+{
+    int pair[2] = {-1, -1};
+    if (flags & PLAY_FLAGS_IN_PROCESS)
+        return play_here(image, n);
+    hold_signals();
+    if (flags & PLAY_FLAGS_CONSOLE && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        fail(1, "cannot make the console socket", strerror(errno));
+    if (console >= 0)
+        close(console);
+    console = pair[0];
+    tape = tape_file(image, n);
+    if (tape < 0)
+        fail(1, "cannot make the tape's memfd", strerror(-tape));
+    struct spawn s = {.player = player, .tape = tape, .registration = registration, .console = pair[1], .null = -1,
+                      .preserve = (int)(flags >> PLAY_FLAGS_PRESERVE_SHIFT & 0xff)};
+    player_pid = spawn_player(&s);
+    if (player_pid < 0)
+        fail(1, "cannot start the player", strerror(-player_pid));
+    if (pair[1] >= 0)
+        close(pair[1]);
+}
+
+void wait_for(pid_t pid, uint32_t flags)
+{
+    hold_signals();
+    child = pid;
+    child_flags = flags;
+    child_fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (child_fd < 0) { /* nobody's child of ours: nothing can be said of its end */
+        int32_t unknown = 127 << 8;
+        child_done = true;
+        child_status = unknown;
+        send_frame(FROM_CLIENT_EXITED, &unknown, sizeof unknown, NULL, 0);
+        return;
+    }
+    if (flags & WAIT_FLAGS_RELAY_TERMINAL && console >= 0)
+        take_master();
+    if (held_signal)
+        forward(held_signal);
+    held_signal = 0;
+    reap_children(); /* its SIGCHLD may have come before we knew it */
+}
+
+bool waiting(void)
+{
+    return child;
+}
+
+bool waited(int *status)
+{
+    *status = child_status;
+    return child_done;
+}
+
+bool watch_once(int server)
+{
+    bool relay = child_flags & WAIT_FLAGS_RELAY_TERMINAL;
+    bool output = out.from < out.to, input = in.from < in.to;
+    if (signals < 0)
+        return true; /* nothing but the link: its read may block */
+    short wanted = (short)((output ? 0 : POLLIN) | (input ? POLLOUT : 0));
+    struct pollfd fds[] = {
+        {.fd = server, .events = POLLIN},
+        {.fd = signals, .events = POLLIN},
+        {.fd = relay ? console : -1, .events = POLLIN},
+        {.fd = wanted ? master : -1, .events = wanted},
+        {.fd = master >= 0 && !input && !in_ended ? 0 : -1, .events = POLLIN},
+        {.fd = output ? 1 : -1, .events = POLLOUT},
+    };
+    int n = poll(fds, sizeof fds / sizeof *fds, child_done && master >= 0 && !output ? DRAIN_TIMEOUT : -1);
+    if (n == 0)
+        close_master();
+    if (n <= 0)
+        return false;
+    if (fds[1].revents)
+        read_signals();
+    if (fds[2].revents && console >= 0)
+        take_master();
+    if (fds[5].revents)
+        write_flow(&out, 1);
+    if (fds[4].revents)
+        read_input();
+    if (fds[3].revents & POLLOUT)
+        write_flow(&in, master);
+    if (fds[3].revents & ~POLLOUT && out.from == out.to)
+        read_output();
+    return fds[0].revents;
+}

@@ -1,0 +1,404 @@
+/* Sockets: listeners, connections, and cutting what comes in into whole frames. */
+#define _GNU_SOURCE
+#include "keel.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define TTRPC_HEADER 10
+#define TTRPC_MAX (TTRPC_HEADER + (4u << 20))
+#define BACKLOG 4096
+
+enum { TTRPC_REQUEST = 1, TTRPC_RESPONSE = 2, TTRPC_DATA = 3 };
+
+struct listener {
+    struct source source;
+    uint64_t id;
+    uint8_t kind;
+    char path[sizeof ((struct sockaddr_un *)0)->sun_path];
+    struct listener *next;
+};
+
+struct conn {
+    struct source source;
+    uint64_t id; /* serial << 20 | descriptor */
+    uint8_t kind;
+    bool finishing;
+    struct cutter cutter;
+    struct buf out;
+};
+
+static struct listener *listeners;
+static struct conn **conns; /* by descriptor */
+static size_t conns_size;
+static uint32_t count, clients;
+static uint64_t serial;
+static bool paused;
+
+static void accept_again(struct timer *t);
+static struct timer full = {.fire = accept_again};
+
+/* --- connections --- */
+
+static void conn_events(struct conn *c)
+{
+    watch(&c->source, (paused && !c->finishing ? 0 : EPOLLIN) | (buf_len(&c->out) ? EPOLLOUT : 0));
+}
+
+static void conn_close(struct conn *c, bool report)
+{
+    if (report)
+        tell(FROM_KEEL_CONN_CLOSE, c->id, NULL, 0, NULL, 0);
+    conns[c->source.fd] = NULL;
+    count--;
+    clients -= c->kind == CONNECTION_KIND_CLIENT;
+    unwatch(&c->source);
+    buf_free(&c->out);
+    buf_free(&c->cutter.partial);
+    free(c);
+    idle_check();
+}
+
+static struct conn *conn_by_id(uint64_t id)
+{
+    size_t fd = id & 0xfffff;
+    return fd < conns_size && conns[fd] && conns[fd]->id == id ? conns[fd] : NULL;
+}
+
+/* A peer that is gone or reads nothing is closed by its own end-of-file event, so that no caller loses what it holds. */
+static void conn_write(struct conn *c, const struct iovec *iov, int n)
+{
+    size_t before = buf_len(&c->out);
+    if (send_or_queue(c->source.fd, &c->out, iov, n, CONN_QUEUE_MAX) < 0) {
+        if (errno == ENOBUFS)
+            log_line("warn", "msg=\"connection closed: its peer reads nothing\" connection=%llu",
+                     (unsigned long long)c->id);
+        buf_free(&c->out);
+        shutdown(c->source.fd, SHUT_RDWR);
+    }
+    if (!before != !buf_len(&c->out))
+        conn_events(c);
+}
+
+static size_t ttrpc_frame_size(const uint8_t *header)
+{
+    uint32_t length;
+    memcpy(&length, header, sizeof length);
+    return (size_t)ntohl(length) + TTRPC_HEADER;
+}
+
+/* Response{status: Status{code: 8, message}} in protobuf, on the stream of the frame that was too long. */
+static void answer_too_long(struct conn *c, const uint8_t *header)
+{
+    static const char text[] = "message is over the limit of 4194304 bytes";
+    uint8_t frame[TTRPC_HEADER + 6 + sizeof text - 1] = {0};
+    uint32_t length = htonl(sizeof frame - TTRPC_HEADER);
+    memcpy(frame, &length, 4);
+    memcpy(frame + 4, header + 4, 4);
+    frame[8] = TTRPC_RESPONSE;
+    uint8_t *body = frame + TTRPC_HEADER;
+    body[0] = 1 << 3 | 2; /* status */
+    body[1] = 4 + sizeof text - 1;
+    body[2] = 1 << 3; /* code: RESOURCE_EXHAUSTED */
+    body[3] = 8;
+    body[4] = 2 << 3 | 2; /* message */
+    body[5] = sizeof text - 1;
+    memcpy(body + 6, text, sizeof text - 1);
+    conn_write(c, &(struct iovec){frame, sizeof frame}, 1);
+}
+
+static bool conn_frame(void *context, const uint8_t *frame, size_t size)
+{
+    struct conn *c = context;
+    if (c->kind == CONNECTION_KIND_TTRPC && (frame[8] < TTRPC_REQUEST || frame[8] > TTRPC_DATA))
+        return true;
+    if (!size) {
+        log_line("warn", "msg=\"frame over the limit\" connection=%llu", (unsigned long long)c->id);
+        if (c->kind == CONNECTION_KIND_CLIENT)
+            return false;
+        answer_too_long(c, frame);
+        return true;
+    }
+    tell(FROM_KEEL_CONN_DATA, c->id, frame, size, NULL, 0);
+    return true;
+}
+
+static void conn_ready(struct source *s, uint32_t events)
+{
+    struct conn *c = (struct conn *)s;
+    if (events & EPOLLOUT) {
+        if (flush_queue(s->fd, &c->out) < 0)
+            buf_free(&c->out);
+        if (!buf_len(&c->out)) {
+            if (c->finishing)
+                return conn_close(c, false);
+            conn_events(c);
+        }
+    }
+    if (!(events & ~(uint32_t)EPOLLOUT))
+        return;
+    ssize_t n = recv(s->fd, scratch, sizeof scratch, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0 || (!c->finishing && !cut(&c->cutter, scratch, (size_t)n, conn_frame, c)))
+        conn_close(c, !c->finishing);
+}
+
+/* The player and the registration socket ride on the first frame, so that a client can play tapes itself. */
+static void greet_client(struct conn *c)
+{
+    struct buf body = {0};
+    uint8_t header[HEADER_SIZE];
+    if (!put_str(&body, WHERRY_BUILD))
+        return;
+    frame_header(header, (uint32_t)buf_len(&body), TO_CLIENT_HELLO, 0);
+    struct iovec iov[] = {{header, sizeof header}, {body.data, buf_len(&body)}};
+    union {
+        char bytes[CMSG_SPACE(2 * sizeof(int))];
+        struct cmsghdr align;
+    } control = {0};
+    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2, .msg_control = &control, .msg_controllen = sizeof control};
+    struct cmsghdr *rights = CMSG_FIRSTHDR(&msg);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(2 * sizeof(int));
+    memcpy(CMSG_DATA(rights), (int[]){keel.player, registration_sender()}, 2 * sizeof(int));
+    if (sendmsg(c->source.fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        shutdown(c->source.fd, SHUT_RDWR);
+    buf_free(&body);
+}
+
+static void conn_open(int fd, const struct listener *l, const struct ucred *peer)
+{
+    if ((size_t)fd >= conns_size) {
+        size_t size = (size_t)fd * 2;
+        struct conn **grown = realloc(conns, size * sizeof *conns);
+        if (!grown) {
+            close(fd);
+            return;
+        }
+        memset(grown + conns_size, 0, (size - conns_size) * sizeof *conns);
+        conns = grown;
+        conns_size = size;
+    }
+    struct conn *c = calloc(1, sizeof *c);
+    if (!c) {
+        close(fd);
+        return;
+    }
+    bool client = l->kind == CONNECTION_KIND_CLIENT;
+    *c = (struct conn){.source = {.fd = fd, .ready = conn_ready}, .id = ++serial << 20 | (uint64_t)fd, .kind = l->kind};
+    c->cutter = client ? (struct cutter){.header = HEADER_SIZE, .max = MAX_FRAME, .size = link_frame_size}
+                       : (struct cutter){.header = TTRPC_HEADER, .max = TTRPC_MAX, .size = ttrpc_frame_size};
+    conns[fd] = c;
+    count++;
+    clients += client;
+    conn_events(c);
+    if (client)
+        greet_client(c);
+    struct {
+        uint8_t kind;
+        uint32_t pid, uid, gid;
+        uint64_t listener;
+    } __attribute__((packed)) who = {l->kind, (uint32_t)peer->pid, peer->uid, peer->gid, l->id};
+    tell(FROM_KEEL_CONN_OPEN, c->id, &who, sizeof who, NULL, 0);
+    idle_check();
+    if (!paused)
+        conn_ready(&c->source, EPOLLIN); /* what it asked may be there already */
+}
+
+void conn_send(uint64_t id, const uint8_t *bytes, size_t n)
+{
+    struct conn *c = conn_by_id(id);
+    if (c && !c->finishing)
+        conn_write(c, &(struct iovec){(void *)bytes, n}, 1);
+}
+
+void conn_finish(uint64_t id)
+{
+    struct conn *c = conn_by_id(id);
+    if (!c)
+        return;
+    c->finishing = true;
+    if (buf_len(&c->out))
+        conn_events(c);
+    else
+        conn_close(c, false);
+}
+
+void conns_pause(bool pause)
+{
+    if (paused == pause)
+        return;
+    paused = pause;
+    for (size_t fd = 0; fd < conns_size; fd++)
+        if (conns[fd])
+            conn_events(conns[fd]);
+    accept_when_ready();
+}
+
+void conns_close(void)
+{
+    for (size_t fd = 0; fd < conns_size; fd++)
+        if (conns[fd])
+            conn_close(conns[fd], false);
+}
+
+uint32_t conns_count(void)
+{
+    return count;
+}
+
+uint32_t conns_clients(void)
+{
+    return clients;
+}
+
+/* --- listeners --- */
+
+static void accept_again(struct timer *t)
+{
+    (void)t;
+    accept_when_ready();
+}
+
+void accept_when_ready(void)
+{
+    bool open = wherryd_ready() && !paused && !full.at;
+    for (struct listener *l = listeners; l; l = l->next)
+        watch(&l->source, open ? EPOLLIN : 0);
+}
+
+static void listener_ready(struct source *s, uint32_t events)
+{
+    struct listener *l = (struct listener *)s;
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    (void)events;
+    int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) {
+        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+            log_line("error", "msg=\"cannot accept: %s\" path=\"%s\"", strerror(errno), l->path);
+            timer_set(&full, 100);
+            accept_when_ready();
+        }
+        return;
+    }
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || (peer.uid && peer.uid != geteuid())) {
+        log_line("warn", "msg=\"connection refused: not our user\" path=\"%s\" uid=%u", l->path, peer.uid);
+        close(fd);
+        return;
+    }
+    conn_open(fd, l, &peer);
+}
+
+int listen_at(const char *path, int backlog)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof name.sun_path)
+        return -ENAMETOOLONG;
+    strcpy(name.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    mode_t mask = umask(0177);
+    int failed = bind(fd, (struct sockaddr *)&name, sizeof name) < 0 ? errno : 0;
+    umask(mask);
+    if (!failed && listen(fd, backlog) < 0)
+        failed = errno;
+    if (!failed)
+        return fd;
+    close(fd);
+    return -failed;
+}
+
+static int listener_add(uint64_t id, uint8_t kind, const char *path)
+{
+    struct listener *l = calloc(1, sizeof *l);
+    int fd = l ? listen_at(path, BACKLOG) : -ENOMEM;
+    if (fd < 0) {
+        free(l);
+        return fd;
+    }
+    *l = (struct listener){.source = {.fd = fd, .ready = listener_ready}, .id = id, .kind = kind, .next = listeners};
+    strcpy(l->path, path);
+    listeners = l;
+    watch(&l->source, 0);
+    accept_when_ready();
+    return 0;
+}
+
+static struct listener **listener_at(uint64_t id)
+{
+    struct listener **p = &listeners;
+    while (*p && ((*p)->kind != CONNECTION_KIND_TTRPC || (*p)->id != id))
+        p = &(*p)->next;
+    return p;
+}
+
+int listener_open(uint64_t id, const char *path)
+{
+    struct listener *known = *listener_at(id);
+    if (known)
+        return strcmp(known->path, path) ? -EEXIST : 0;
+    char folder[sizeof known->path];
+    const char *slash = strrchr(path, '/');
+    if (path[0] != '/' || strlen(path) >= sizeof folder)
+        return path[0] == '/' ? -ENAMETOOLONG : -EINVAL;
+    memcpy(folder, path, (size_t)(slash - path));
+    folder[slash - path] = 0;
+    int failed = folder[0] ? make_dirs(folder, 0700) : 0;
+    if (failed)
+        return failed;
+    int fd = unix_connect(path, SOCK_NONBLOCK);
+    if (fd >= 0)
+        close(fd);
+    if (fd >= 0 || fd == -EAGAIN)
+        return -EADDRINUSE;
+    if (fd == -ECONNREFUSED)
+        unlink(path);
+    return listener_add(id, CONNECTION_KIND_TTRPC, path);
+}
+
+static void listener_drop(struct listener **at)
+{
+    struct listener *l = *at;
+    *at = l->next;
+    unlink(l->path);
+    unwatch(&l->source);
+    free(l);
+}
+
+int listener_close(uint64_t id)
+{
+    struct listener **at = listener_at(id);
+    if (!*at)
+        return -ENOENT;
+    listener_drop(at);
+    return 0;
+}
+
+int own_socket_open(void)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/keel.sock", keel.run_dir);
+    unlink(path);
+    return listener_add(0, CONNECTION_KIND_CLIENT, path);
+}
+
+void listeners_close(void)
+{
+    char path[4096];
+    while (listeners)
+        listener_drop(&listeners);
+    snprintf(path, sizeof path, "%s/grpc.sock", keel.run_dir);
+    unlink(path);
+    close(grpc_socket);
+}

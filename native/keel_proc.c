@@ -1,0 +1,565 @@
+/* Players, the processes that registered, their exits and the stream ends kept for them. */
+#define _GNU_SOURCE
+#include "keel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "spawn.h"
+
+#define KINDS (STREAM_END_STDERR_WRITER + 1)
+#define STOP_GRACE 10000 /* ms until a forced stop is given up */
+
+struct player {
+    uint64_t token;
+    pid_t pid;
+    int tape;
+    struct timer deadline;
+    struct player *next;
+};
+
+/* A registered process, until its exit was acknowledged and nothing is kept for it any more, or until RELEASE. */
+struct proc {
+    uint64_t token, inode, start_time;
+    pid_t pid;
+    struct source pidfd; /* in the epoll set only when another process is the parent */
+    int ends[KINDS];     /* stream ends by kind; -1: none */
+    bool exited, acknowledged, known;
+    int32_t status;
+    uint64_t time, user, system, maxrss;
+    struct timer probe;
+    unsigned probes;
+    struct proc *next;
+};
+
+struct registration {
+    uint64_t token;
+    uint32_t count, zero;
+    uint8_t kinds[16];
+};
+
+static struct player *players;
+static struct proc *procs;
+static uint32_t alive, known, playing;
+static struct source receiver = {.fd = -1};
+static int sender = -1;
+
+static uint64_t stop_request;
+static bool stopping;
+static void stop_failed(struct timer *t);
+static struct timer stop_timer = {.fire = stop_failed};
+static void stop_check(void);
+
+static struct proc *proc_by_token(uint64_t token)
+{
+    struct proc *p = procs;
+    while (p && p->token != token)
+        p = p->next;
+    return p;
+}
+
+/* --- what wherryd is told --- */
+
+static void tell_registered(const struct proc *p)
+{
+    struct {
+        uint32_t pid;
+        uint64_t inode, start_time;
+    } __attribute__((packed)) body = {(uint32_t)p->pid, p->inode, p->start_time};
+    tell(FROM_KEEL_REGISTERED, p->token, &body, sizeof body, NULL, 0);
+}
+
+static void tell_exit(const struct proc *p)
+{
+    struct {
+        int32_t status;
+        uint8_t known;
+        uint64_t time, user, system, maxrss;
+    } __attribute__((packed)) body = {p->status, p->known, p->time, p->user, p->system, p->maxrss};
+    tell(FROM_KEEL_EXIT, p->token, &body, sizeof body, NULL, 0);
+}
+
+void procs_report(void)
+{
+    for (struct proc *p = procs; p; p = p->next) {
+        tell_registered(p);
+        if (p->exited && !p->acknowledged)
+            tell_exit(p);
+    }
+}
+
+/* --- kept stream ends --- */
+
+static void end_drop(struct proc *p, int kind)
+{
+    if (p->ends[kind] >= 0)
+        close(p->ends[kind]);
+    p->ends[kind] = -1;
+}
+
+/* The FIFO behind a descriptor, opened anew: a duplicate would share its flags with whoever else holds it. */
+static int reopen(int fd, int flags)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return open(path, flags | O_NONBLOCK | O_CLOEXEC);
+}
+
+/*
+ * A FIFO with no open end forgets its content, so after the exit both ends stay until somebody else reads: then the end of
+ * file may come. Without our own reader, opening it for writing fails with ENXIO exactly while nobody reads.
+ */
+static bool pair_wanted(struct proc *p, int reader, int writer)
+{
+    if (p->ends[writer] < 0) {
+        end_drop(p, reader);
+        return false;
+    }
+    end_drop(p, reader);
+    int probe = reopen(p->ends[writer], O_WRONLY);
+    if (probe < 0 && errno == ENXIO) {
+        p->ends[reader] = reopen(p->ends[writer], O_RDONLY);
+        return true;
+    }
+    if (probe >= 0)
+        close(probe);
+    end_drop(p, writer);
+    return false;
+}
+
+static void proc_forget(struct proc *p)
+{
+    for (struct proc **at = &procs; *at; at = &(*at)->next)
+        if (*at == p) {
+            *at = p->next;
+            break;
+        }
+    for (int kind = 0; kind < KINDS; kind++)
+        end_drop(p, kind);
+    timer_clear(&p->probe);
+    unwatch(&p->pidfd);
+    alive -= !p->exited;
+    known--;
+    free(p);
+    idle_check();
+    stop_check();
+}
+
+/* True when p is gone. */
+static bool proc_settle(struct proc *p)
+{
+    bool out = pair_wanted(p, STREAM_END_STDOUT_READER, STREAM_END_STDOUT_WRITER);
+    bool err = pair_wanted(p, STREAM_END_STDERR_READER, STREAM_END_STDERR_WRITER);
+    if (out || err)
+        timer_set(&p->probe, p->probes++ < 100 ? 10 : 100);
+    else
+        timer_clear(&p->probe);
+    if (out || err || !p->acknowledged)
+        return false;
+    proc_forget(p);
+    return true;
+}
+
+static void probe_again(struct timer *t)
+{
+    proc_settle((struct proc *)((char *)t - offsetof(struct proc, probe)));
+}
+
+/* --- exits --- */
+
+static void proc_exited(struct proc *p, int status, bool status_known, const struct rusage *usage)
+{
+    p->exited = true;
+    p->status = status;
+    p->known = status_known;
+    p->time = wall_ns();
+    p->user = (uint64_t)usage->ru_utime.tv_sec * 1000000 + (uint64_t)usage->ru_utime.tv_usec;
+    p->system = (uint64_t)usage->ru_stime.tv_sec * 1000000 + (uint64_t)usage->ru_stime.tv_usec;
+    p->maxrss = (uint64_t)usage->ru_maxrss;
+    alive--;
+    unwatch(&p->pidfd);
+    tell_exit(p);
+    end_drop(p, STREAM_END_STDIN_WRITER);
+    proc_settle(p);
+    stop_check();
+}
+
+/* Fields of /proc/PID/stat from the third on (proc(5)): [0] is field 3, the state. False when the process is gone. */
+static bool read_stat(pid_t pid, char *state, unsigned long long *fields, int count)
+{
+    char path[32], text[2048];
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0)
+        return false;
+    text[n] = 0;
+    char *at = strrchr(text, ')');
+    if (!at || !at[1] || !at[2])
+        return false;
+    *state = at[2];
+    at += 3;
+    for (int i = 1; i < count; i++)
+        fields[i] = strtoull(at, &at, 10);
+    return true;
+}
+
+struct pidfd_info { /* linux/pidfd.h of 6.13; the exit status of 6.15 */
+    uint64_t mask, cgroup;
+    uint32_t pid, tgid, ppid, ids[8];
+    int32_t exit_code;
+};
+#define PIDFD_GET_INFO _IOWR(0xFF, 11, struct pidfd_info)
+#define PIDFD_INFO_EXIT (1U << 3)
+
+/*
+ * The exit of a process that is another's child. As long as that parent has not reaped it, /proc has the status (root may
+ * read it); afterwards the pidfd has it since Linux 6.15; older kernels tell nobody.
+ */
+static void foreign_exit(struct source *s, uint32_t events)
+{
+    struct proc *p = (struct proc *)((char *)s - offsetof(struct proc, pidfd));
+    uint64_t token = p->token;
+    struct pidfd_info info = {.mask = PIDFD_INFO_EXIT};
+    unsigned long long fields[50] = {0};
+    char state = 0;
+    static const struct rusage none;
+
+    reap(); /* its parent may have died and left it to us */
+    p = proc_by_token(token);
+    if (!p || p->exited)
+        return;
+    bool told = ioctl(p->pidfd.fd, PIDFD_GET_INFO, &info) == 0;
+    if (told && info.mask & PIDFD_INFO_EXIT)
+        proc_exited(p, info.exit_code, true, &none);
+    else if (!geteuid() && read_stat(p->pid, &state, fields, 50) && state == 'Z' &&
+             syscall(SYS_pidfd_send_signal, p->pidfd.fd, 0, NULL, 0) == 0)
+        proc_exited(p, (int)fields[49], true, &none);
+    else if (!told || events & (EPOLLHUP | EPOLLERR))
+        proc_exited(p, 0, false, &none);
+    /* else not reaped yet: the hang-up event follows */
+}
+
+static void player_ended(struct player *pl, int status)
+{
+    uint8_t page[PLAYED_PAGE] = {0};
+    int32_t value = status;
+    for (struct player **at = &players; *at; at = &(*at)->next)
+        if (*at == pl) {
+            *at = pl->next;
+            break;
+        }
+    if (pread(pl->tape, page, sizeof page, 0) < 0)
+        log_line("error", "msg=\"cannot read the shared page: %s\"", strerror(errno));
+    tell(FROM_KEEL_PLAYED, pl->token, &value, sizeof value, page, sizeof page);
+    timer_clear(&pl->deadline);
+    close(pl->tape);
+    free(pl);
+    playing--;
+    idle_check();
+    stop_check();
+}
+
+static void registrations_read(void);
+
+/*
+ * Who a zombie was is looked up before it is reaped, while its number cannot be another's. A container registers before it
+ * does anything else, so a zombie that is unknown after the socket was read is nobody's: an orphan that came to us.
+ */
+void reap(void)
+{
+    registrations_read();
+    for (;;) {
+        siginfo_t info = {0};
+        struct rusage usage;
+        int status = 0;
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) < 0 || !info.si_pid)
+            return;
+        pid_t pid = info.si_pid;
+        struct player *pl = players;
+        struct proc *p = procs;
+        while (pl && pl->pid != pid)
+            pl = pl->next;
+        if (!pl)
+            registrations_read();
+        for (p = procs; p && (p->exited || p->pid != pid); p = p->next)
+            continue;
+        if (wait4(pid, &status, WNOHANG | __WALL, &usage) != pid)
+            return;
+        if (pl)
+            player_ended(pl, status);
+        else if (p)
+            proc_exited(p, status, true, &usage);
+        else
+            wherryd_exited(pid, status);
+    }
+}
+
+/* --- registration --- */
+
+static void register_process(const struct registration *r, const int *fds, pid_t pid)
+{
+    struct stat out, err;
+    struct statfs fs;
+    char state;
+    unsigned long long fields[21] = {0};
+    struct proc *p = calloc(1, sizeof *p);
+    if (!p || proc_by_token(r->token)) {
+        log_line("error", "msg=\"registration refused: %s\" token=%llu pid=%d", p ? "the token is in use" : "no memory",
+                 (unsigned long long)r->token, pid);
+        for (uint32_t i = 0; i < r->count; i++)
+            close(fds[i]);
+        free(p);
+        return;
+    }
+    *p = (struct proc){.token = r->token, .pid = pid, .pidfd = {.fd = -1, .ready = foreign_exit}, .next = procs};
+    p->probe.fire = probe_again;
+    for (int kind = 0; kind < KINDS; kind++)
+        p->ends[kind] = -1;
+    for (uint32_t i = 0; i < r->count; i++)
+        p->ends[r->kinds[i]] = fds[i];
+    p->pidfd.fd = p->ends[STREAM_END_PIDFD];
+    p->ends[STREAM_END_PIDFD] = -1;
+    if (p->pidfd.fd < 0)
+        p->pidfd.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    /* One FIFO for both streams: one pair of ends is enough, and two would take each other for a reader. */
+    if (fstat(p->ends[STREAM_END_STDOUT_WRITER], &out) == 0 && fstat(p->ends[STREAM_END_STDERR_WRITER], &err) == 0 &&
+        out.st_dev == err.st_dev && out.st_ino == err.st_ino) {
+        end_drop(p, STREAM_END_STDERR_READER);
+        end_drop(p, STREAM_END_STDERR_WRITER);
+    }
+    bool ours = false;
+    if (read_stat(pid, &state, fields, 21)) {
+        ours = fields[1] == (unsigned long long)getpid();
+        p->start_time = fields[19];
+    }
+    if (p->pidfd.fd >= 0 && fstatfs(p->pidfd.fd, &fs) == 0 && fs.f_type == 0x50494446 /* PID_FS_MAGIC */ &&
+        fstat(p->pidfd.fd, &out) == 0)
+        p->inode = out.st_ino;
+    procs = p;
+    alive++;
+    known++;
+    tell_registered(p);
+    if (!ours && p->pidfd.fd >= 0)
+        watch(&p->pidfd, EPOLLIN | EPOLLET);
+    else if (!ours)
+        proc_exited(p, 0, false, &(struct rusage){0});
+    idle_check();
+}
+
+/* False: nothing is left in the socket. */
+static bool registration_read(void)
+{
+    struct registration r;
+    union {
+        char bytes[CMSG_SPACE(16 * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
+        struct cmsghdr align;
+    } control;
+    struct iovec iov = {&r, sizeof r};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    ssize_t n = recvmsg(receiver.fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (n < 0)
+        return errno == EINTR;
+    int fds[16];
+    uint32_t count = 0, seen = 0;
+    pid_t pid = 0;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+            count = (uint32_t)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+            memcpy(fds, CMSG_DATA(c), count * sizeof(int));
+        } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS) {
+            struct ucred who;
+            memcpy(&who, CMSG_DATA(c), sizeof who);
+            pid = who.pid;
+        }
+    }
+    bool good = n == sizeof r && r.count == count && pid > 0 && !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC));
+    for (uint32_t i = 0; good && i < count; i++) {
+        good = r.kinds[i] >= STREAM_END_PIDFD && r.kinds[i] < KINDS && !(seen & 1U << r.kinds[i]);
+        seen |= good ? 1U << r.kinds[i] : 0;
+    }
+    if (good) {
+        register_process(&r, fds, pid);
+        return true;
+    }
+    log_line("error", "msg=\"registration refused: not as docs/internals.md has it\" bytes=%zd descriptors=%u pid=%d", n, count,
+             pid);
+    for (uint32_t i = 0; i < count; i++)
+        close(fds[i]);
+    return true;
+}
+
+static void registrations_read(void)
+{
+    while (registration_read())
+        continue;
+}
+
+static void registration_ready(struct source *s, uint32_t events)
+{
+    (void)s;
+    (void)events;
+    registrations_read();
+}
+
+int registration_open(void)
+{
+    int pair[2], on = 1;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ||
+        setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0)
+        return -errno;
+    receiver = (struct source){.fd = pair[0], .ready = registration_ready};
+    sender = pair[1];
+    watch(&receiver, EPOLLIN);
+    return 0;
+}
+
+int registration_sender(void)
+{
+    return sender;
+}
+
+/* --- orders --- */
+
+static void deadline_passed(struct timer *t)
+{
+    struct player *pl = (struct player *)((char *)t - offsetof(struct player, deadline));
+    log_line("warn", "msg=\"player killed: its deadline has passed\" token=%llu", (unsigned long long)pl->token);
+    kill(-pl->pid, SIGKILL); /* its group: it has not been reaped, so the number is its own */
+    kill(pl->pid, SIGKILL);
+    registrations_read();
+    proc_signal(pl->token, SIGKILL);
+}
+
+void player_spawn(uint64_t token, const uint8_t *payload, size_t n)
+{
+    struct reader r = {.at = payload, .end = payload + n};
+    struct player *pl = calloc(1, sizeof *pl);
+    uint32_t deadline = get_u32(&r);
+    get_u32(&r);
+    int tape = r.bad ? -EINVAL : pl ? tape_file(r.at, (size_t)(r.end - r.at)) : -ENOMEM;
+    pid_t pid = tape < 0 ? tape
+                         : spawn_player(&(struct spawn){.player = keel.player, .tape = tape, .registration = sender,
+                                                        .console = -1, .null = keel.null, .nofile = &keel.nofile});
+    if (pid < 0) {
+        struct {
+            int32_t status, step, pc, error, state;
+        } page = {127 << 8, 0, 0, -pid, 3};
+        static const uint8_t rest[PLAYED_PAGE - 16];
+        log_line("error", "msg=\"cannot start the player: %s\" token=%llu", strerror(-pid), (unsigned long long)token);
+        tell(FROM_KEEL_PLAYED, token, &page, sizeof page, rest, sizeof rest);
+        if (tape >= 0)
+            close(tape);
+        free(pl);
+        return;
+    }
+    *pl = (struct player){.token = token, .pid = pid, .tape = tape, .next = players};
+    pl->deadline.fire = deadline_passed;
+    players = pl;
+    playing++;
+    if (deadline)
+        timer_set(&pl->deadline, deadline);
+    idle_check();
+}
+
+int proc_signal(uint64_t token, int signal)
+{
+    struct proc *p = proc_by_token(token);
+    if (!p || p->exited)
+        return -ESRCH;
+    return syscall(SYS_pidfd_send_signal, p->pidfd.fd, signal, NULL, 0) < 0 ? -errno : 0;
+}
+
+void proc_acknowledge(uint64_t token)
+{
+    struct proc *p = proc_by_token(token);
+    if (!p || !p->exited)
+        return;
+    p->acknowledged = true;
+    if (!proc_settle(p))
+        stop_check();
+}
+
+int proc_close_stdin(uint64_t token)
+{
+    struct proc *p = proc_by_token(token);
+    if (!p)
+        return -ESRCH;
+    end_drop(p, STREAM_END_STDIN_WRITER);
+    return 0;
+}
+
+int proc_release(uint64_t token)
+{
+    struct proc *p = proc_by_token(token);
+    if (!p)
+        return -ESRCH;
+    proc_forget(p);
+    return 0;
+}
+
+/* --- a forced stop --- */
+
+static void stop_failed(struct timer *t)
+{
+    (void)t;
+    stopping = false;
+    log_line("error", "msg=\"stop given up: containers do not end\" containers=%u players=%u", alive, playing);
+    reply(stop_request, -ETIMEDOUT, NULL, 0);
+}
+
+/* wherryd cleans up after each exit and then acknowledges it, so all acknowledged is all cleaned up. */
+static void stop_check(void)
+{
+    if (!stopping || alive || playing)
+        return;
+    for (struct proc *p = procs; p; p = p->next)
+        if (!p->acknowledged)
+            return;
+    stopping = false;
+    timer_clear(&stop_timer);
+    reply(stop_request, 0, NULL, 0);
+    keel_end();
+}
+
+void procs_kill(uint64_t request)
+{
+    stopping = true;
+    stop_request = request;
+    timer_set(&stop_timer, STOP_GRACE);
+    for (struct proc *p = procs; p; p = p->next)
+        if (!p->exited)
+            syscall(SYS_pidfd_send_signal, p->pidfd.fd, SIGKILL, NULL, 0);
+    for (struct player *pl = players; pl; pl = pl->next)
+        kill(-pl->pid, SIGKILL);
+}
+
+uint32_t procs_alive(void)
+{
+    return alive;
+}
+
+uint32_t procs_known(void)
+{
+    return known;
+}
+
+uint32_t players_count(void)
+{
+    return playing;
+}

@@ -1,0 +1,31 @@
+/* Starting the player: the same for keel and the client. */
+#ifndef WHERRY_SPAWN_H
+#define WHERRY_SPAWN_H
+
+#include <stddef.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+struct spawn {
+    int player;       /* the sealed player */
+    int tape;         /* memfd of tape_file() */
+    int registration; /* send side */
+    int console;      /* -1: none */
+    int null;         /* for 0-2, and a process group of its own; -1: it keeps the starter's */
+    int preserve;     /* how many descriptors from 3 on the tape finds from FD_PRESERVED on */
+    const struct rlimit *nofile; /* NULL: as it is */
+};
+
+/* A memfd with an empty shared page and the tape's image behind it. -errno on failure. */
+int tape_file(const void *image, size_t len);
+
+/*
+ * Starts the player with no signal blocked; never waits for more than its execve.
+ * Its pid, or -errno. A failed execve leaves errno in lane 0 of the shared page and ends the child with 127.
+ */
+pid_t spawn_player(const struct spawn *s);
+
+/* Notes in lane 0 of the shared page that nothing could be played. */
+void tape_failed(int tape, int error);
+
+#endif
