@@ -66,7 +66,7 @@ export interface StreamStatsResponse {
 }
 
 export interface ListContainersRequest {
-  /** Empty: the metadata `containerd-namespace`, else every namespace. */
+  /** Empty: every namespace. */
   namespace: string;
 }
 

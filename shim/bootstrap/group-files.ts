@@ -1,0 +1,93 @@
+/** Groups on disk: one JSON file each in `<run>/groups`, replaced by rename. */
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Logger } from '../log.ts';
+
+export interface GroupRecord {
+  listenerId: bigint;
+  /** '' in gRPC mode. */
+  socketPath: string;
+  scope: string;
+  namespace: string;
+  group: string;
+  ttrpcAddress: string;
+  /** pending: `start` was called, Create was not yet. */
+  members: Map<string, 'pending' | 'joined'>;
+  /** containerd has sent Shutdown. */
+  shutdown: boolean;
+}
+
+interface GroupJson extends Omit<GroupRecord, 'listenerId' | 'members'> {
+  boot: string;
+  listenerId: string;
+  members: [string, 'pending' | 'joined'][];
+}
+
+export class GroupFiles {
+  private readonly dir: string;
+  private readonly boot: string;
+  /** Writes of one file come after each other. */
+  private readonly writing = new Map<string, Promise<void>>();
+
+  constructor(dir: string, boot: bigint) {
+    this.dir = dir;
+    this.boot = String(boot);
+  }
+
+  /** Those whose listeners keel still has. The others' files, and damaged ones, are removed. */
+  load(log: Logger): GroupRecord[] {
+    mkdirSync(this.dir, { recursive: true, mode: 0o700 });
+    const records: GroupRecord[] = [];
+    for (const file of readdirSync(this.dir)) {
+      const path = join(this.dir, file);
+      try {
+        const json = JSON.parse(readFileSync(path, 'utf8')) as GroupJson;
+        if (json.boot === this.boot) {
+          records.push({ ...json, listenerId: BigInt(json.listenerId), members: new Map(json.members) });
+          continue;
+        }
+      } catch (error) {
+        log.warn('a remembered shim socket is damaged', { path, error: (error as Error).message });
+      }
+      rmSync(path, { force: true });
+    }
+    return records;
+  }
+
+  /** The record as it is when the write begins; resolves when it is on disk. */
+  save(name: string, record: GroupRecord): Promise<void> {
+    return this.after(name, async () => {
+      const { listenerId, socketPath, scope, namespace, group, ttrpcAddress, members, shutdown } = record;
+      const json: GroupJson = {
+        boot: this.boot,
+        listenerId: String(listenerId),
+        socketPath,
+        scope,
+        namespace,
+        group,
+        ttrpcAddress,
+        members: [...members],
+        shutdown,
+      };
+      const path = join(this.dir, `${name}.json`);
+      await writeFile(`${path}.new`, JSON.stringify(json), { mode: 0o600 });
+      await rename(`${path}.new`, path);
+    });
+  }
+
+  remove(name: string): Promise<void> {
+    return this.after(name, () => rm(join(this.dir, `${name}.json`), { force: true }));
+  }
+
+  private after(name: string, act: () => Promise<void>): Promise<void> {
+    const before = this.writing.get(name) ?? Promise.resolve();
+    const write = before.catch(() => undefined).then(act);
+    this.writing.set(name, write);
+    const done = (): void => {
+      if (this.writing.get(name) === write) this.writing.delete(name);
+    };
+    write.then(done, done);
+    return write;
+  }
+}

@@ -1,0 +1,249 @@
+/**
+ * The listening sockets that containerd was told of. One socket is for one group (a container, or a pod's containers) of one
+ * namespace of one containerd, so a connection says by its listener whose it is. Remembered in files, for a wherryd that is started anew.
+ */
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import type { ContainerRuntime } from '../../src/container/types.ts';
+import { WherryError } from '../../src/errors.ts';
+import type { Logger } from '../log.ts';
+import type { TaskGroups } from '../task/service.ts';
+import { GroupFiles, type GroupRecord } from './group-files.ts';
+
+/** What keel does for the shim. */
+export interface KeelPort {
+  /** Which life of keel this is: listeners of another life are gone. */
+  readonly boot?: bigint;
+  /**
+   * Listens on a unix socket (mode 0600; folders made 0700; a stale socket replaced). Resolves with the listener's id, which must not
+   * be that of an earlier listener of this keel; rejects with errno 98 in the details when somebody else serves there.
+   */
+  listen(path: string): Promise<bigint>;
+  /** Closes and removes the socket; open connections stay. */
+  unlisten(listenerId: bigint): Promise<void>;
+}
+
+export interface GroupOptions {
+  scope: string;
+  namespace: string;
+  group: string;
+  /** Where containerd takes events. */
+  ttrpcAddress: string;
+  /** '' in gRPC mode, where the one gRPC socket serves all. */
+  socketPath: string;
+}
+
+interface Group extends GroupRecord {
+  name: string;
+  closing: Promise<void> | undefined;
+  /** Open connections that came in by the listener. */
+  connections: number;
+}
+
+/** Time for the answer to Shutdown to reach containerd before its socket goes. */
+const LINGER_MS = 50;
+
+export class Groups implements TaskGroups {
+  private readonly runtime: ContainerRuntime;
+  private readonly keel: KeelPort;
+  private readonly log: Logger;
+  private readonly files: GroupFiles;
+  private readonly groups = new Map<string, Group>();
+  private readonly opening = new Map<string, Promise<Group>>();
+  private readonly byListener = new Map<bigint, Group>();
+  /** Outlives the groups: the last events come after the last Shutdown. */
+  private readonly eventAddresses = new Map<string, string>();
+  private readonly unsubscribe: () => void;
+
+  constructor(runtime: ContainerRuntime, keel: KeelPort, log: Logger, runDir: string) {
+    this.runtime = runtime;
+    this.keel = keel;
+    this.log = log;
+    this.files = new GroupFiles(join(runDir, 'groups'), keel.boot ?? 0n);
+    for (const record of this.files.load(log))
+      this.remember({ ...record, name: nameOf(record), closing: undefined, connections: 0 });
+    this.unsubscribe = runtime.onEvent((event) => {
+      if (event.type === 'deleted')
+        this.onDeleted(event.state.key.scope, event.state.key.namespace, event.state.key.id);
+    });
+  }
+
+  close(): void {
+    this.unsubscribe();
+  }
+
+  /**
+   * For `start`: the container's group, with its socket listening. errno 98 in the error's details: the socket is served by
+   * another shim.
+   */
+  async open(options: GroupOptions, id: string): Promise<void> {
+    const name = nameOf(options);
+    let group = this.groups.get(name);
+    if (group?.closing !== undefined) {
+      await group.closing;
+      group = this.groups.get(name);
+    }
+    if (group === undefined) {
+      const opening = this.opening.get(name) ?? this.listen(name, options);
+      this.opening.set(name, opening);
+      try {
+        group = await opening;
+      } finally {
+        this.opening.delete(name);
+      }
+    }
+    group.ttrpcAddress = options.ttrpcAddress;
+    this.eventAddresses.set(ownerOf(group), options.ttrpcAddress);
+    group.members.set(id, 'pending');
+    await this.files.save(group.name, group);
+  }
+
+  /** A connection came in: whose it is; undefined for a listener that nobody knows. `release` is for its end. */
+  connected(listenerId: bigint): { scope: string; namespace: string; release(): void } | undefined {
+    const group = this.byListener.get(listenerId);
+    if (group === undefined) return undefined;
+    group.connections++;
+    const release = (): void => {
+      group.connections--;
+      this.forgetListener(group);
+    };
+    return { scope: group.scope, namespace: group.namespace, release };
+  }
+
+  eventAddress(scope: string, namespace: string): string | undefined {
+    return this.eventAddresses.get(ownerOf({ scope, namespace }));
+  }
+
+  /** The scope in which a caller of the gRPC socket who only knows namespace and id means a container. */
+  scopeOf(namespace: string, id: string, creates: boolean): string {
+    const ofContainerd = [...this.groups.values()].find(
+      (group) => group.socketPath === '' && group.namespace === namespace && group.members.has(id),
+    );
+    if (ofContainerd !== undefined) return ofContainerd.scope;
+    if (creates) return '';
+    const found = this.runtime.list({ namespace, id });
+    return (found.find(({ key }) => key.scope === '') ?? found[0])?.key.scope ?? '';
+  }
+
+  /** The container was told to use gRPC, whose connections end without its end. */
+  overGrpc(scope: string, namespace: string, id: string): boolean {
+    return this.find(scope, namespace, id)?.socketPath === '';
+  }
+
+  /** For `delete`: containerd has done with the container. */
+  async left(scope: string, namespace: string, id: string): Promise<void> {
+    const group = this.find(scope, namespace, id);
+    if (group === undefined) return;
+    group.members.delete(id);
+    if (!this.closeIfUnused(group)) await this.files.save(group.name, group);
+  }
+
+  joined(listenerId: bigint, id: string): string {
+    const group = this.byListener.get(listenerId);
+    if (group === undefined) return '';
+    group.members.set(id, 'joined');
+    this.save(group);
+    return `unix://${group.socketPath}`;
+  }
+
+  failed(listenerId: bigint, id: string): void {
+    const group = this.byListener.get(listenerId);
+    if (group !== undefined && group.members.get(id) === 'pending') group.members.set(id, 'joined');
+  }
+
+  shutdown(listenerId: bigint): void {
+    const group = this.byListener.get(listenerId);
+    if (group === undefined) return;
+    group.shutdown = true;
+    this.save(group);
+    this.closeIfUnused(group);
+  }
+
+  private async listen(name: string, options: GroupOptions): Promise<Group> {
+    const listenerId = options.socketPath === '' ? 0n : await this.keel.listen(options.socketPath);
+    const group: Group = {
+      ...options,
+      name,
+      listenerId,
+      members: new Map(),
+      shutdown: false,
+      closing: undefined,
+      connections: 0,
+    };
+    this.remember(group);
+    return group;
+  }
+
+  private remember(group: Group): void {
+    this.groups.set(group.name, group);
+    if (group.listenerId !== 0n) this.byListener.set(group.listenerId, group);
+    this.eventAddresses.set(ownerOf(group), group.ttrpcAddress);
+  }
+
+  private find(scope: string, namespace: string, id: string): Group | undefined {
+    return [...this.groups.values()].find(
+      (group) => group.scope === scope && group.namespace === namespace && group.members.has(id),
+    );
+  }
+
+  private onDeleted(scope: string, namespace: string, id: string): void {
+    const group = this.find(scope, namespace, id);
+    if (group === undefined) return;
+    if (group.socketPath === '') group.members.delete(id);
+    this.closeIfUnused(group);
+  }
+
+  /** A socket goes when containerd said so, or forgot every container, and none lives or is about to be made. */
+  private isUnused(group: Group): boolean {
+    if (!group.shutdown && group.members.size > 0) return false;
+    const { scope, namespace } = group;
+    return [...group.members].every(
+      ([id, member]) => member !== 'pending' && this.runtime.find({ scope, namespace, id }) === undefined,
+    );
+  }
+
+  private closeIfUnused(group: Group): boolean {
+    if (group.closing !== undefined) return true;
+    if (!this.isUnused(group)) return false;
+    setTimeout(() => {
+      if (group.closing === undefined && this.isUnused(group)) group.closing = this.unlisten(group);
+    }, LINGER_MS);
+    return false;
+  }
+
+  private async unlisten(group: Group): Promise<void> {
+    try {
+      if (group.listenerId !== 0n) await this.keel.unlisten(group.listenerId);
+    } catch (thrown) {
+      this.log.warn('cannot close a shim socket', {
+        namespace: group.namespace,
+        socket: group.socketPath,
+        error: WherryError.from(thrown).message,
+      });
+    }
+    if (this.groups.get(group.name) === group) this.groups.delete(group.name);
+    this.forgetListener(group);
+    await this.files.remove(group.name);
+  }
+
+  /** Connections that are still open when their socket has gone may go on. */
+  private forgetListener(group: Group): void {
+    if (this.groups.get(group.name) !== group && group.connections === 0)
+      this.byListener.delete(group.listenerId);
+  }
+
+  private save(group: Group): void {
+    if (this.groups.get(group.name) !== group) return;
+    this.files.save(group.name, group).catch((error: Error) => {
+      this.log.error('cannot remember a shim socket', { socket: group.socketPath, error: error.message });
+    });
+  }
+}
+
+function ownerOf(group: { scope: string; namespace: string }): string {
+  return `${group.scope}\0${group.namespace}`;
+}
+
+function nameOf({ scope, namespace, group }: Pick<GroupOptions, 'scope' | 'namespace' | 'group'>): string {
+  return createHash('sha256').update(`${scope}\0${namespace}\0${group}`).digest('hex');
+}

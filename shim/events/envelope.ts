@@ -1,0 +1,51 @@
+/** A runtime event as the envelope that containerd's Events/Forward takes. */
+import type { RuntimeEvent } from '../../src/container/types.ts';
+import { TaskCreate, TaskDelete, TaskExit, TaskOOM, TaskStart } from '../gen/containerd/events/task.ts';
+import type { Envelope } from '../gen/containerd/services/events/ttrpc/v1/events.ts';
+import type { Codec } from '../ttrpc/service.ts';
+
+export function envelopeOf(event: RuntimeEvent, timestamp: Date): Envelope {
+  const { key, pid, bundle, stdio } = event.state;
+  const containerId = key.id;
+  const envelope = <T>(topic: string, name: string, codec: Codec<T>, message: T): Envelope => ({
+    timestamp,
+    namespace: key.namespace,
+    topic,
+    event: { typeUrl: `containerd.events.${name}`, value: Buffer.from(codec.encode(message).finish()) },
+  });
+  switch (event.type) {
+    case 'created':
+      return envelope('/tasks/create', 'TaskCreate', TaskCreate, {
+        containerId,
+        bundle,
+        rootfs: event.rootfsMounts,
+        io: stdio,
+        checkpoint: '',
+        pid,
+      });
+    case 'started':
+      return envelope('/tasks/start', 'TaskStart', TaskStart, { containerId, pid });
+    case 'exited': {
+      const { exitStatus, exitedAt } = event.exit;
+      return envelope('/tasks/exit', 'TaskExit', TaskExit, {
+        containerId,
+        id: containerId,
+        pid: event.exit.pid,
+        exitStatus,
+        exitedAt,
+      });
+    }
+    case 'deleted': {
+      const { exitStatus, exitedAt } = event.exit;
+      return envelope('/tasks/delete', 'TaskDelete', TaskDelete, {
+        containerId,
+        pid: event.exit.pid,
+        exitStatus,
+        exitedAt,
+        id: '',
+      });
+    }
+    case 'oom':
+      return envelope('/tasks/oom', 'TaskOOM', TaskOOM, { containerId });
+  }
+}

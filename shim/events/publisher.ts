@@ -1,0 +1,53 @@
+/**
+ * Tells each containerd what happens to its containers: create, start, exit, delete, in this order. Lives here: queues and
+ * envelopes. Not here: what the events mean; the core emits them in order.
+ */
+import type { ContainerRuntime, RuntimeEvent } from '../../src/container/types.ts';
+import type { Logger } from '../log.ts';
+import { envelopeOf } from './envelope.ts';
+import { EventQueue } from './queue.ts';
+
+export class EventPublisher {
+  private readonly queues = new Map<string, EventQueue>();
+  private readonly addressOf: (scope: string, namespace: string) => string | undefined;
+  private readonly log: Logger;
+  private readonly unsubscribe: () => void;
+
+  /** `addressOf`: where the containerd of a scope listens for events; undefined where nobody wants them. */
+  constructor(
+    runtime: Pick<ContainerRuntime, 'onEvent'>,
+    addressOf: (scope: string, namespace: string) => string | undefined,
+    log: Logger,
+  ) {
+    this.addressOf = addressOf;
+    this.log = log;
+    this.unsubscribe = runtime.onEvent((event) => this.publish(event));
+  }
+
+  /** Resolves when all that was published is delivered, or after `timeout` milliseconds. */
+  async flush(timeout: number): Promise<void> {
+    await Promise.all([...this.queues.values()].map((queue) => queue.flush(timeout)));
+  }
+
+  async close(timeout: number): Promise<void> {
+    this.unsubscribe();
+    await this.flush(timeout);
+    for (const queue of this.queues.values()) queue.close();
+    this.queues.clear();
+  }
+
+  private publish(event: RuntimeEvent): void {
+    const { scope, namespace } = event.state.key;
+    const address = this.addressOf(scope, namespace);
+    if (address === undefined || address === '') return;
+    const name = `${scope}\0${namespace}`;
+    let queue = this.queues.get(name);
+    if (queue === undefined) {
+      queue = new EventQueue({ address, log: this.log });
+      this.queues.set(name, queue);
+    }
+    // containerd may have been started anew with another address.
+    queue.address = address;
+    queue.push(envelopeOf(event, new Date()));
+  }
+}

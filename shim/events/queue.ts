@@ -1,0 +1,116 @@
+/**
+ * Events for one containerd, one at a time and in order. While containerd is away they are kept (up to a bound) and delivered
+ * when it is back.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { WherryError } from '../../src/errors.ts';
+import { type Envelope, ForwardRequest } from '../gen/containerd/services/events/ttrpc/v1/events.ts';
+import { Empty } from '../gen/google/protobuf/empty.ts';
+import type { Logger } from '../log.ts';
+import { TtrpcClient } from '../ttrpc/client.ts';
+
+const SERVICE = 'containerd.services.events.ttrpc.v1.Events';
+const codecs = { request: ForwardRequest, response: Empty };
+const CALL_MS = 5000;
+const FIRST_BACKOFF_MS = 50;
+const MAX_BACKOFF_MS = 2000;
+/** Answers of a containerd that is there but cannot take the event just now. */
+const MAX_REFUSALS = 5;
+
+export interface EventQueueOptions {
+  /** Where containerd listens for events. */
+  address: string;
+  log: Logger;
+  /** Events kept while containerd is away; the oldest goes first. */
+  limit?: number;
+}
+
+export class EventQueue {
+  address: string;
+  private readonly log: Logger;
+  private readonly limit: number;
+  private readonly queue: Envelope[] = [];
+  private readonly stop = new AbortController();
+  private client: TtrpcClient | undefined;
+  private running: Promise<void> | undefined;
+  private lost = 0;
+
+  constructor(options: EventQueueOptions) {
+    this.address = options.address;
+    this.log = options.log;
+    this.limit = options.limit ?? 8192;
+  }
+
+  push(envelope: Envelope): void {
+    if (this.stop.signal.aborted) return;
+    if (this.queue.length >= this.limit) {
+      // The first one may be under way.
+      this.queue.splice(1, 1);
+      if (this.lost++ === 0)
+        this.log.error('containerd takes no events; the oldest are dropped', this.fields());
+    }
+    this.queue.push(envelope);
+    this.running ??= this.run();
+  }
+
+  /** Resolves when all is delivered, or after `timeout` milliseconds. */
+  async flush(timeout: number): Promise<void> {
+    if (this.running === undefined) return;
+    const timer = new AbortController();
+    await Promise.race([
+      this.running,
+      sleep(timeout, undefined, { signal: timer.signal }).catch(() => undefined),
+    ]);
+    timer.abort();
+  }
+
+  close(): void {
+    this.stop.abort();
+    this.client?.close();
+    if (this.queue.length > 0) this.log.warn('events for containerd were not delivered', this.fields());
+  }
+
+  private async run(): Promise<void> {
+    let backoff = FIRST_BACKOFF_MS;
+    let refusals = 0;
+    for (let event = this.queue[0]; event !== undefined && !this.stop.signal.aborted; event = this.queue[0]) {
+      try {
+        await this.deliver(event);
+      } catch (thrown) {
+        if (this.stop.signal.aborted) return;
+        const error = WherryError.from(thrown);
+        if (
+          error.kind === 'invalid-argument' ||
+          (error.kind !== 'unavailable' && ++refusals > MAX_REFUSALS)
+        ) {
+          this.log.error('containerd refuses an event', {
+            ...this.fields(),
+            topic: event.topic,
+            error: error.message,
+          });
+        } else {
+          if (backoff === FIRST_BACKOFF_MS) {
+            this.log.debug('an event waits for containerd', { ...this.fields(), error: error.message });
+          }
+          await sleep(backoff, undefined, { signal: this.stop.signal }).catch(() => undefined);
+          backoff = Math.min(backoff * 2, MAX_BACKOFF_MS);
+          continue;
+        }
+      }
+      this.queue.shift();
+      backoff = FIRST_BACKOFF_MS;
+      refusals = 0;
+    }
+    // In the same turn as the look that found nothing, so that no push falls between.
+    this.running = undefined;
+  }
+
+  private async deliver(envelope: Envelope): Promise<void> {
+    if (this.client === undefined || this.client.closed) this.client = await TtrpcClient.dial(this.address);
+    await this.client.call(SERVICE, 'Forward', codecs, { envelope }, CALL_MS);
+  }
+
+  private fields(): Record<string, unknown> {
+    return { address: this.address, waiting: this.queue.length, lost: this.lost };
+  }
+}

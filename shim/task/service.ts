@@ -1,0 +1,302 @@
+/**
+ * containerd's task service, once for every transport and for versions 2 and 3. Here a request becomes a call of the runtime
+ * core and its answer a message; texts and codes are those that containerd, docker and CRI look for. No mounts, no processes, no sockets.
+ */
+import type { ContainerKey, ContainerRuntime, ContainerState, ExitInfo } from '../../src/container/types.ts';
+import { type ErrorKind, WherryError } from '../../src/errors.ts';
+import * as task from '../gen/containerd/task/v2/shim.ts';
+import { Status } from '../gen/containerd/v1/types/task.ts';
+import { Empty } from '../gen/google/protobuf/empty.ts';
+import type { Logger } from '../log.ts';
+import { type CallContext, type MethodTable, type UnaryMethod, unary } from '../ttrpc/service.ts';
+import { writeBundleFiles, writeInitPid } from './bundle-files.ts';
+import { DeletedTasks } from './deleted.ts';
+import { encodeMetrics } from './metrics.ts';
+import { requireName } from './names.ts';
+import { parseOptions } from './options.ts';
+
+/** What the service tells the sockets' keeper about containers. */
+export interface TaskGroups {
+  /** A container is about to be made over this listener. Returns the text for the bundle's `address` file, or ''. */
+  joined(listenerId: bigint, id: string): string;
+  /** Its create has failed. */
+  failed(listenerId: bigint, id: string): void;
+  /** containerd no longer needs the listener; it goes when its last container has gone. */
+  shutdown(listenerId: bigint): void;
+}
+
+export interface TaskServiceOptions {
+  runtime: ContainerRuntime;
+  groups: TaskGroups;
+  log: Logger;
+  version: string;
+  /** What Connect gives as the shim's pid. */
+  shimPid: number;
+}
+
+export interface TaskService {
+  methods: MethodTable;
+  /** Exit data of a container that Delete has removed a short while ago. */
+  deleted(key: ContainerKey): ExitInfo | undefined;
+}
+
+/** Go's zero time: "has not exited". */
+const NOT_EXITED = new Date(-62_135_596_800_000);
+const MAX_SIGNAL = 64;
+
+const statuses: Readonly<Record<ContainerState['status'], Status>> = {
+  creating: Status.UNKNOWN,
+  created: Status.CREATED,
+  running: Status.RUNNING,
+  pausing: Status.PAUSING,
+  paused: Status.PAUSED,
+  stopped: Status.STOPPED,
+};
+
+export function createTaskService(options: TaskServiceOptions): TaskService {
+  const { runtime, groups, log } = options;
+  const deleted = new DeletedTasks();
+
+  /** The container that a request names; not-found for one that is not there yet, and for every exec. */
+  function lookup(request: { id: string; execId?: string }, context: CallContext): ContainerState {
+    const key = keyOf(request.id, context);
+    const state = runtime.find(key);
+    if (state === undefined || state.status === 'creating') throw notCreated(key.id);
+    if (request.execId !== undefined && request.execId !== '') {
+      throw new WherryError('not-found', `exec_id: process does not exist ${request.execId}`, {
+        path: 'exec_id',
+      });
+    }
+    return state;
+  }
+
+  async function create(
+    request: task.CreateTaskRequest,
+    context: CallContext,
+  ): Promise<task.CreateTaskResponse> {
+    const key = keyOf(request.id, context);
+    if (!request.bundle.startsWith('/')) {
+      throw new WherryError(
+        'invalid-argument',
+        `bundle: ${JSON.stringify(request.bundle)} is not an absolute path`,
+        {
+          path: 'bundle',
+          hint: 'set it to the folder that holds config.json',
+        },
+      );
+    }
+    if (request.checkpoint !== '') throw unimplemented('Create with a checkpoint', 'checkpoint');
+    const parsed = parseOptions(request.options);
+    for (const [index, mount] of request.rootfs.entries()) {
+      const foreign = mount.options.find((option) => option.startsWith('X-containerd.'));
+      if (foreign !== undefined) {
+        throw new WherryError(
+          'invalid-argument',
+          `rootfs[${index}].options: ${foreign} is for containerd itself`,
+          {
+            path: `rootfs[${index}].options`,
+          },
+        );
+      }
+    }
+    deleted.forget(nameOf(key));
+    const ofContainerd = context.scope !== '';
+    const address = groups.joined(context.listenerId, key.id);
+    const { stdin, stdout, stderr, terminal, bundle } = request;
+    try {
+      const [state] = await Promise.all([
+        runtime.create(
+          {
+            key,
+            bundle,
+            rootfsMounts: request.rootfs.map(({ type, source, target, options: words }) => ({
+              type,
+              source,
+              target,
+              options: words,
+            })),
+            stdio: { stdin, stdout, stderr, terminal },
+            ioUid: parsed.ioUid,
+            ioGid: parsed.ioGid,
+            noPivotRoot: parsed.noPivotRoot,
+            noNewKeyring: parsed.noNewKeyring,
+            systemdCgroup: parsed.systemdCgroup,
+          },
+          operation(context),
+        ),
+        // A bundle of another caller is that caller's own: nothing is written into it.
+        ofContainerd ? writeBundleFiles(bundle, parsed, address).catch(unwritable) : undefined,
+      ]);
+      if (ofContainerd) await writeInitPid(bundle, state.pid).catch(unwritable);
+      return { pid: state.pid };
+    } catch (thrown) {
+      groups.failed(context.listenerId, key.id);
+      throw prefixed('OCI runtime create failed', thrown);
+    }
+  }
+
+  /** These files only serve another shim's clean-up; a container must not fail for them. */
+  function unwritable(error: Error): void {
+    log.warn('cannot write into the bundle', { error: error.message });
+  }
+
+  async function start(request: task.StartRequest, context: CallContext): Promise<task.StartResponse> {
+    const { key } = lookup(request, context);
+    try {
+      const { pid } = await runtime.start(key, operation(context));
+      return { pid };
+    } catch (thrown) {
+      throw prefixed('OCI runtime start failed', thrown, 'id');
+    }
+  }
+
+  async function state(request: task.StateRequest, context: CallContext): Promise<task.StateResponse> {
+    const { key, bundle, pid, status, stdio, exit } = lookup(request, context);
+    return {
+      id: key.id,
+      bundle,
+      pid,
+      status: statuses[status],
+      ...stdio,
+      exitStatus: exit?.exitStatus ?? 0,
+      exitedAt: exit?.exitedAt ?? NOT_EXITED,
+      execId: '',
+    };
+  }
+
+  async function kill(request: task.KillRequest, context: CallContext): Promise<Empty> {
+    const { key, status } = lookup(request, context);
+    if (request.signal > MAX_SIGNAL) {
+      throw new WherryError('invalid-argument', `signal: ${request.signal} is no signal`, {
+        path: 'signal',
+        hint: `use a number from 0 to ${MAX_SIGNAL}`,
+      });
+    }
+    if (status === 'stopped') throw finished(key.id);
+    try {
+      await runtime.kill(key, request.signal, request.all, operation(context));
+    } catch (thrown) {
+      const error = WherryError.from(thrown);
+      if (/not running|no such process|already finished|does not exist/i.test(error.message))
+        throw finished(key.id);
+      throw error;
+    }
+    return {};
+  }
+
+  async function remove(request: task.DeleteRequest, context: CallContext): Promise<task.DeleteResponse> {
+    const key = keyOf(request.id, context);
+    const name = nameOf(key);
+    if (request.execId !== '' || deleted.get(name) === undefined) lookup(request, context);
+    try {
+      // Without the caller's signal: a removal that has begun is finished whoever still listens.
+      const exit = await deleted.once(name, () =>
+        runtime.delete(key, false, { requestId: context.requestId }),
+      );
+      return { pid: exit.pid, exitStatus: exit.exitStatus, exitedAt: exit.exitedAt };
+    } catch (thrown) {
+      throw prefixed('failed to delete task', thrown, 'id');
+    }
+  }
+
+  async function wait(request: task.WaitRequest, context: CallContext): Promise<task.WaitResponse> {
+    const { key } = lookup(request, context);
+    const { exitStatus, exitedAt } = await runtime.wait(key, operation(context));
+    return { exitStatus, exitedAt };
+  }
+
+  async function pids(request: task.PidsRequest, context: CallContext): Promise<task.PidsResponse> {
+    const { key } = lookup(request, context);
+    return { processes: (await runtime.pids(key)).map((pid) => ({ pid })) };
+  }
+
+  async function stats(request: task.StatsRequest, context: CallContext): Promise<task.StatsResponse> {
+    const { key } = lookup(request, context);
+    return { stats: encodeMetrics(await runtime.stats(key)) };
+  }
+
+  async function closeIo(request: task.CloseIORequest, context: CallContext): Promise<Empty> {
+    const { key } = lookup(request, context);
+    if (request.stdin) await runtime.closeStdin(key);
+    return {};
+  }
+
+  /** Never fails for an unknown id: containerd asks before there is one. */
+  async function connect(request: task.ConnectRequest, context: CallContext): Promise<task.ConnectResponse> {
+    const found = runtime.find(keyOf(request.id, context));
+    return { shimPid: options.shimPid, taskPid: found?.pid ?? 0, version: options.version };
+  }
+
+  async function shutdown(_request: task.ShutdownRequest, context: CallContext): Promise<Empty> {
+    groups.shutdown(context.listenerId);
+    return {};
+  }
+
+  const methods: Record<string, UnaryMethod> = {
+    State: unary({ request: task.StateRequest, response: task.StateResponse, handle: state }),
+    Create: unary({ request: task.CreateTaskRequest, response: task.CreateTaskResponse, handle: create }),
+    Start: unary({ request: task.StartRequest, response: task.StartResponse, handle: start }),
+    Delete: unary({ request: task.DeleteRequest, response: task.DeleteResponse, handle: remove }),
+    Pids: unary({ request: task.PidsRequest, response: task.PidsResponse, handle: pids }),
+    Pause: missing('Pause', task.PauseRequest),
+    Resume: missing('Resume', task.ResumeRequest),
+    Checkpoint: missing('Checkpoint', task.CheckpointTaskRequest),
+    Kill: unary({ request: task.KillRequest, response: Empty, handle: kill }),
+    Exec: missing('Exec', task.ExecProcessRequest),
+    ResizePty: missing('ResizePty', task.ResizePtyRequest),
+    CloseIO: unary({ request: task.CloseIORequest, response: Empty, handle: closeIo }),
+    Update: missing('Update', task.UpdateTaskRequest),
+    Wait: unary({ request: task.WaitRequest, response: task.WaitResponse, handle: wait }),
+    Stats: unary({ request: task.StatsRequest, response: task.StatsResponse, handle: stats }),
+    Connect: unary({ request: task.ConnectRequest, response: task.ConnectResponse, handle: connect }),
+    Shutdown: unary({ request: task.ShutdownRequest, response: Empty, handle: shutdown }),
+  };
+  return { methods, deleted: (key) => deleted.get(nameOf(key)) };
+}
+
+function missing<Request>(name: string, request: UnaryMethod<Request>['request']): UnaryMethod {
+  return unary({
+    request,
+    response: Empty,
+    handle: () => Promise.reject(unimplemented(name)),
+  });
+}
+
+function keyOf(id: string, context: CallContext): ContainerKey {
+  return {
+    scope: context.scope,
+    namespace: requireName('namespace', context.namespace),
+    id: requireName('id', id),
+  };
+}
+
+function nameOf(key: ContainerKey): string {
+  return `${key.scope}\0${key.namespace}\0${key.id}`;
+}
+
+function operation(context: CallContext): { requestId: string; signal: AbortSignal } {
+  return { requestId: context.requestId, signal: context.signal };
+}
+
+function notCreated(id: string): WherryError {
+  return new WherryError('not-found', `id ${JSON.stringify(id)}: container not created`, { path: 'id' });
+}
+
+function finished(id: string): WherryError {
+  return new WherryError('not-found', `id ${JSON.stringify(id)}: process already finished`, { path: 'id' });
+}
+
+function unimplemented(what: string, path?: string): WherryError {
+  return new WherryError('unimplemented', `${what} is not implemented`, { path });
+}
+
+/** The same kind and details; the runtime's own text stays whole behind the prefix. */
+function prefixed(prefix: string, thrown: unknown, path?: string): WherryError {
+  const error = WherryError.from(thrown);
+  const kind: ErrorKind = error.kind;
+  return new WherryError(kind, `${prefix}: ${error.message}`, {
+    ...error.details,
+    path: error.details.path ?? path,
+    cause: error,
+  });
+}

@@ -1,0 +1,138 @@
+/** The caller's side of ttrpc over a unix socket: one connection, any number of unary calls at once. */
+import { connect, type Socket } from 'node:net';
+import { type ErrorKind, statusCodes, WherryError } from '../../src/errors.ts';
+import { Request, Response } from '../gen/ttrpc/ttrpc.ts';
+import { encodeFrame, type Frame, FrameCutter, FrameType } from './frame.ts';
+import type { Codec } from './service.ts';
+
+/** Path of a unix socket, with or without unix://; without a leading slash it is an abstract name (containerd's rule). */
+export function socketPath(address: string): string {
+  const path = address.startsWith('unix://') ? address.slice('unix://'.length) : address;
+  return path.startsWith('/') || path.startsWith('\0') ? path : `\0${path}`;
+}
+
+const kinds = new Map<number, ErrorKind>(
+  Object.entries(statusCodes).map(([kind, code]) => [code, kind as ErrorKind]),
+);
+
+interface PendingCall {
+  resolve(payload: Buffer): void;
+  reject(error: WherryError): void;
+}
+
+export class TtrpcClient {
+  private readonly socket: Socket;
+  private readonly pending = new Map<number, PendingCall>();
+  private readonly cutter: FrameCutter;
+  private nextStreamId = 1;
+  private closedBy: WherryError | undefined;
+
+  private constructor(socket: Socket) {
+    this.socket = socket;
+    this.cutter = new FrameCutter(
+      (frame) => this.onFrame(frame),
+      (frame, length) =>
+        this.settle(frame.streamId)?.reject(
+          new WherryError('resource-exhausted', `answer of ${length} bytes is larger than ttrpc's limit`),
+        ),
+    );
+    socket.on('data', (chunk: Buffer) => this.cutter.push(chunk));
+    socket.on('error', (cause) =>
+      this.fail(new WherryError('unavailable', `ttrpc: ${cause.message}`, { cause })),
+    );
+    socket.on('close', () => this.fail(new WherryError('unavailable', 'ttrpc: closed')));
+  }
+
+  /** Rejects with unavailable (nobody listens, deadline). `timeout` in milliseconds. */
+  static async dial(address: string, timeout = 5000): Promise<TtrpcClient> {
+    const socket = connect({ path: socketPath(address) });
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const timer = setTimeout(() => reject(new Error(`no connection within ${timeout} ms`)), timeout);
+    socket.once('connect', resolve);
+    socket.once('error', reject);
+    try {
+      await promise;
+    } catch (cause) {
+      socket.on('error', () => undefined);
+      socket.destroy();
+      throw new WherryError('unavailable', `cannot connect to ${address}: ${(cause as Error).message}`, {
+        cause,
+      });
+    } finally {
+      clearTimeout(timer);
+      socket.off('error', reject);
+    }
+    return new TtrpcClient(socket);
+  }
+
+  get closed(): boolean {
+    return this.closedBy !== undefined;
+  }
+
+  /** One unary call. The error's kind is the status code's; unavailable where the connection broke. `timeout` in milliseconds. */
+  async call<Req, Res>(
+    service: string,
+    method: string,
+    codecs: { request: Codec<Req>; response: Codec<Res> },
+    request: Req,
+    timeout: number,
+  ): Promise<Res> {
+    if (this.closedBy !== undefined) throw this.closedBy;
+    const streamId = this.nextStreamId;
+    this.nextStreamId += 2;
+    const bytes = Request.encode({
+      service,
+      method,
+      payload: Buffer.from(codecs.request.encode(request).finish()),
+      timeoutNano: BigInt(timeout) * 1_000_000n,
+      metadata: [],
+    }).finish();
+    const frame = encodeFrame(streamId, FrameType.REQUEST, 0, bytes);
+    const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
+    this.pending.set(streamId, { resolve, reject });
+    const timer = setTimeout(() => {
+      this.pending.delete(streamId);
+      reject(
+        new WherryError('deadline-exceeded', `ttrpc: ${service}/${method}: no answer within ${timeout} ms`),
+      );
+    }, timeout);
+    try {
+      this.socket.write(frame);
+      return codecs.response.decode(await promise);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  close(): void {
+    this.fail(new WherryError('canceled', 'ttrpc: closed by us'));
+    this.socket.destroy();
+  }
+
+  private onFrame(frame: Frame): void {
+    if (frame.type !== FrameType.RESPONSE) return;
+    const call = this.settle(frame.streamId);
+    if (call === undefined) return;
+    try {
+      const response = Response.decode(frame.payload);
+      const code = response.status?.code ?? 0;
+      if (code === 0) call.resolve(response.payload);
+      else call.reject(new WherryError(kinds.get(code) ?? 'unknown', response.status?.message ?? ''));
+    } catch (cause) {
+      call.reject(new WherryError('internal', 'ttrpc: the answer cannot be decoded', { cause }));
+    }
+  }
+
+  private settle(streamId: number): PendingCall | undefined {
+    const call = this.pending.get(streamId);
+    this.pending.delete(streamId);
+    return call;
+  }
+
+  private fail(error: WherryError): void {
+    if (this.closedBy !== undefined) return;
+    this.closedBy = error;
+    for (const call of this.pending.values()) call.reject(error);
+    this.pending.clear();
+  }
+}
