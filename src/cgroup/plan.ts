@@ -1,0 +1,218 @@
+/**
+ * What has to be done to the cgroup filesystems for one container, as plain data that a tape carries out: folders to
+ * make, values to write, files to attach by, folders to remove. Nothing is changed here; the filesystems are only asked
+ * which parents exist, so that the plan has no needless step.
+ */
+import { posix } from 'node:path';
+import { WherryError } from '../errors.ts';
+import type { LinuxResources } from '../oci/types.ts';
+import { inheritCpuset } from './cpuset.ts';
+import { deviceSettings } from './devices-v1.ts';
+import { below, type CgroupHost, type Hierarchy } from './hierarchy.ts';
+import { type CgroupFacts, limitsV1 } from './limits-v1.ts';
+import { limitsV2 } from './limits-v2.ts';
+import { type CgroupPath, type CgroupPathRequest, resolveCgroupsPath } from './paths.ts';
+import { type CgroupProbe, realProbe } from './probe.ts';
+import { type CgroupWrite, checkResources, type Setting, type Settings } from './setting.ts';
+import { enableControllers } from './subtree.ts';
+
+export interface CgroupRequest extends CgroupPathRequest {
+  /** linux.resources */
+  resources?: LinuxResources;
+  /** parseProcCgroup() of the process that a relative cgroupsPath is relative to; default: this process. */
+  own?: Record<string, string>;
+}
+
+export interface CgroupPlan {
+  /** Absolute directory by controller; the unified hierarchy's under ''. Empty on hosts without cgroups. */
+  paths: Record<string, string>;
+  /** The same within the hierarchy, as /proc/PID/cgroup would show it below the mount. */
+  relative: Record<string, string>;
+  /** To mkdir in this order with 0755; EEXIST is no failure. */
+  create: string[];
+  /** In this order, after `create` and before anything attaches. Writes to one file stand together. */
+  writes: CgroupWrite[];
+  /**
+   * Files into which the init, still single-threaded, writes "0". v1: `tasks`, which for the caller itself spares the
+   * lock that cgroup.procs takes against every fork of the host; unified: cgroup.procs, last.
+   */
+  procs: string[];
+  /** The unified directory, for CLONE_INTO_CGROUP; then its file in `procs` is left out. Not set where that cannot work. */
+  cloneInto: string | undefined;
+  /** The container's own directories, to be removed after their descendants (see tree.ts). Parents stay. */
+  remove: string[];
+  /** What config.json asked for that has no effect on this host: one sentence each. */
+  warnings: string[];
+}
+
+/** One directory of the container in one hierarchy. */
+interface Place {
+  hierarchy: Hierarchy;
+  /** Path within the mount. */
+  path: string;
+  directory: string;
+}
+
+/**
+ * Throws invalid-argument (values, path), unimplemented (systemd), failed-precondition (a limit whose controller this
+ * host lacks; a cgroup in use), each with the field.
+ */
+export function planCgroup(
+  host: CgroupHost,
+  request: CgroupRequest,
+  probe: CgroupProbe = realProbe,
+): CgroupPlan {
+  const resources = request.resources ?? {};
+  checkResources(resources);
+  const path = resolveCgroupsPath(request);
+  if (host.mode === 'none') return withoutCgroups(resources);
+  const places = placesOf(host, request, path);
+  // One look is enough to know a new cgroup from one that was made beforehand.
+  const sample = places.find(({ hierarchy }) => hierarchy.controllers.includes('pids')) ?? places[0]!;
+  const fresh = !probe.exists(sample.directory);
+  if (!fresh) checkEmpty(sample.directory, probe);
+
+  const plan: CgroupPlan = {
+    paths: byController(places, ({ directory }) => directory),
+    relative: byController(places, (place) => place.path),
+    create: places.flatMap((place) => missing(place, probe)),
+    writes: [],
+    procs: places.map(
+      ({ hierarchy, directory }) => `${directory}/${hierarchy === host.unified ? 'cgroup.procs' : 'tasks'}`,
+    ),
+    cloneInto: places.find(({ hierarchy }) => hierarchy === host.unified)?.directory,
+    remove: places.map(({ directory }) => directory),
+    warnings: [],
+  };
+  const { settings, warnings } =
+    host.mode === 'v2'
+      ? settingsV2(resources, fresh)
+      : settingsV1(resources, { fresh, bfq: () => hasBfq(host, probe) });
+  plan.warnings.push(...warnings);
+  if (host.mode === 'v2') {
+    plan.writes.push(...enableControllers(host, sample, settings, plan.create, probe));
+    // A pids limit of 0 counts the clone itself; an attach is never counted.
+    if (settings.some(({ file, value }) => file === 'pids.max' && value === '0')) plan.cloneInto = undefined;
+  } else {
+    const cpuset = places.find(({ hierarchy }) => hierarchy.controllers.includes('cpuset'));
+    if (cpuset !== undefined) plan.writes.push(...inheritCpuset(cpuset, resources, plan.create, probe));
+  }
+  for (const setting of settings) plan.writes.push(located(setting, host, plan));
+  return plan;
+}
+
+function settingsV1(resources: LinuxResources, facts: CgroupFacts): Settings {
+  const { settings, warnings } = limitsV1(resources, facts);
+  if (resources.unified !== undefined && Object.keys(resources.unified).length > 0) {
+    const path = 'linux.resources.unified';
+    throw new WherryError(
+      'failed-precondition',
+      `${path}: this host has cgroup v1 controllers, which have no such files`,
+      {
+        path,
+      },
+    );
+  }
+  return { settings: [...deviceSettings(resources.devices ?? []), ...settings], warnings };
+}
+
+function settingsV2(resources: LinuxResources, fresh: boolean): Settings {
+  const { settings, warnings } = limitsV2(resources, fresh);
+  if (resources.devices?.some(({ allow }) => !allow)) {
+    warnings.push(
+      'linux.resources.devices is not enforced on cgroup v2 yet: the container may use every device node it has',
+    );
+  }
+  return { settings, warnings };
+}
+
+/** The statistics of bfq are in the root too, its weight is not. */
+function hasBfq({ hierarchies }: CgroupHost, probe: CgroupProbe): boolean {
+  const blkio = hierarchies.find(({ controllers }) => controllers.includes('blkio'));
+  return blkio !== undefined && probe.exists(`${blkio.mountPoint}/blkio.bfq.io_service_bytes`);
+}
+
+/** A host without cgroups runs containers, but none with a limit. */
+function withoutCgroups(resources: LinuxResources): CgroupPlan {
+  const asked = limitsV1(resources, { fresh: true, bfq: () => false }).settings[0];
+  if (asked !== undefined) {
+    throw new WherryError('failed-precondition', `${asked.field}: no cgroup filesystem is mounted`, {
+      path: asked.field,
+      hint: 'mount cgroup2 on /sys/fs/cgroup or remove the limit',
+    });
+  }
+  const nothing = { paths: {}, relative: {}, create: [], writes: [], procs: [], remove: [] };
+  return {
+    ...nothing,
+    cloneInto: undefined,
+    warnings: ['the container has no cgroup: none is mounted on this host'],
+  };
+}
+
+/** The v1 hierarchies in mount order, then the unified one: as runc does it on hybrid hosts. */
+function placesOf(host: CgroupHost, request: CgroupRequest, path: CgroupPath): Place[] {
+  const ownOf = (hierarchy: Hierarchy) => {
+    const given = request.own?.[hierarchy.controllers[0] ?? ''];
+    return given === undefined ? hierarchy.own : below(hierarchy.root, given);
+  };
+  const all = host.unified === undefined ? host.hierarchies : [...host.hierarchies, host.unified];
+  return all.map((hierarchy) => {
+    const own = ownOf(hierarchy);
+    // On v2 the own cgroup holds processes, so it cannot have children with controllers: beside it, as runc does.
+    const within = path(host.mode === 'v2' ? posix.dirname(own) : own);
+    return { hierarchy, path: within, directory: posix.join(hierarchy.mountPoint, within) };
+  });
+}
+
+function byController(places: readonly Place[], value: (place: Place) => string): Record<string, string> {
+  const named = places.flatMap((place) =>
+    (place.hierarchy.controllers.length === 0 ? [''] : place.hierarchy.controllers).map((name) => [
+      name,
+      value(place),
+    ]),
+  );
+  return Object.fromEntries(named) as Record<string, string>;
+}
+
+/** The directory, and before it those of its parents that do not exist. */
+function missing({ hierarchy, directory }: Place, probe: CgroupProbe): string[] {
+  const create = [directory];
+  for (let parent = posix.dirname(directory); parent !== hierarchy.mountPoint && parent !== '/'; ) {
+    if (probe.exists(parent)) break;
+    create.unshift(parent);
+    parent = posix.dirname(parent);
+  }
+  return create;
+}
+
+/** docker and podman make the cgroup beforehand at times; one with processes in it is somebody else's. */
+function checkEmpty(directory: string, probe: CgroupProbe): void {
+  const processes = (probe.read(`${directory}/cgroup.procs`) ?? '').split('\n').filter((line) => line !== '');
+  if (processes.length > 0) {
+    throw new WherryError(
+      'failed-precondition',
+      `container's cgroup is not empty: ${processes.length} process(es) found`,
+      { path: 'linux.cgroupsPath', hint: `${directory} is in use; give the container another cgroup` },
+    );
+  }
+}
+
+function located(
+  { controller, file, value, field, mayFail }: Setting,
+  host: CgroupHost,
+  plan: CgroupPlan,
+): CgroupWrite {
+  const unifiedOnly = host.mode === 'v2';
+  const directory = plan.paths[unifiedOnly ? '' : controller];
+  if (directory === undefined) {
+    throw new WherryError(
+      'failed-precondition',
+      `${field}: this host has no ${controller} cgroup controller`,
+      {
+        path: field,
+        hint: `mount the ${controller} controller or remove the limit`,
+      },
+    );
+  }
+  return { file: `${directory}/${file}`, value, field, ...(mayFail && { mayFail }) };
+}

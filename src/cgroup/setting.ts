@@ -1,0 +1,87 @@
+/** One value that config.json wants in one file of the container's cgroup, before and after it is known where that is. */
+import { WherryError } from '../errors.ts';
+import type { Int64, LinuxResources } from '../oci/types.ts';
+
+export interface Setting {
+  /** The controller that must be there: a v1 hierarchy, or one to enable on v2. */
+  controller: string;
+  /** Name of the file in the cgroup: `memory.max`. */
+  file: string;
+  value: string;
+  /** Who asked: `linux.resources.memory.limit`. */
+  field: string;
+  /** Names of errors that are no failure. */
+  mayFail?: string[];
+}
+
+export interface CgroupWrite {
+  /** Absolute. */
+  file: string;
+  value: string;
+  /** Field of config.json that asked for it. */
+  field: string;
+  /** Names of errors of open or write that are no failure. */
+  mayFail?: string[];
+}
+
+/** Settings in the order in which they must be written, and what config.json asked for that does nothing here. */
+export interface Settings {
+  settings: Setting[];
+  warnings: string[];
+}
+
+export const FIELD = 'linux.resources';
+
+/** Refuses what no kernel takes, with the field's name; the kernel would only say EINVAL. */
+export function checkResources(resources: LinuxResources): void {
+  checkMemory(resources);
+  checkCpu(resources);
+}
+
+function checkMemory({ memory }: LinuxResources): void {
+  if (memory === undefined) return;
+  const { limit, swap, swappiness } = memory;
+  for (const name of ['limit', 'reservation', 'swap', 'kernelTCP'] as const) {
+    const value = memory[name];
+    if (value !== undefined && value < -1)
+      refuse(`memory.${name}`, value, 'must be a number of bytes, or -1 for no limit');
+  }
+  if (swappiness !== undefined && swappiness > 100)
+    refuse('memory.swappiness', swappiness, 'must be 0 to 100');
+  if (isSet(swap) && swap !== -1 && swap !== -1n) {
+    if (!isSet(limit) || limit < 0) {
+      refuse(
+        'memory.swap',
+        swap,
+        'needs memory.limit: it is the sum of memory and swap',
+        'set memory.limit, or swap to -1',
+      );
+    } else if (swap < limit) {
+      refuse('memory.swap', swap, `is less than memory.limit (${limit}); it is the sum of memory and swap`);
+    }
+  }
+}
+
+function checkCpu({ cpu }: LinuxResources): void {
+  if (cpu === undefined) return;
+  const within = (name: 'shares' | 'period' | 'quota', least: number, most: number, unit: string) => {
+    const value = cpu[name];
+    if (isSet(value) && value !== -1 && (value < least || value > most)) {
+      refuse(`cpu.${name}`, value, `must be ${least} to ${most}${unit}`);
+    }
+  };
+  // sched-bwc.rst and kernel/sched: the ranges of cpu.shares, cpu.cfs_period_us and cpu.cfs_quota_us.
+  within('shares', 2, 262_144, '');
+  within('period', 1000, 1_000_000, ' microseconds');
+  within('quota', 1000, Number.MAX_SAFE_INTEGER, ' microseconds, or -1 for no limit');
+}
+
+function refuse(name: string, value: Int64, rule: string, hint?: string): never {
+  const path = `${FIELD}.${name}`;
+  throw new WherryError('invalid-argument', `${path}: ${value} ${rule}`, { path, hint });
+}
+
+/** Zero means "not given" for every limit but pids.limit, as in runc and in what docker and containerd send. */
+export function isSet<T extends Int64>(value: T | undefined): value is T {
+  return value !== undefined && value !== 0 && value !== 0n;
+}
