@@ -2,6 +2,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WherryError } from '../errors.ts';
+import { parseConfig } from '../oci/config.ts';
 import type { Spec } from '../oci/types.ts';
 import { type CommandContext, callerPath } from './context.ts';
 import { assertSameView } from './namespaces.ts';
@@ -24,7 +25,7 @@ export async function readBundle(
   const path = callerPath(context, named ?? '.');
   await assertSameView(context.session, path, where);
   const bytes = await readConfig(path, named, where);
-  const { config, warnings } = context.deps.oci.parseConfig(bytes);
+  const { config, warnings } = parseConfig(bytes);
   for (const warning of warnings) context.warn(warning);
   return { path, config };
 }

@@ -2,24 +2,27 @@
 import type { CreateRequest } from '../../container/types.ts';
 import { WaitFlags } from '../../daemon/wire.ts';
 import { WherryError } from '../../errors.ts';
+import { currentArch } from '../../linux/arch.ts';
+import { checkConfig } from '../../oci/config.ts';
+import { launchSpec } from '../../oci/launch.ts';
+import { parseCpus, parseMemory, parsePids, parseUser } from '../../oci/limits.ts';
+import type { Spec } from '../../oci/types.ts';
 import { assertFolder } from '../bundle.ts';
 import { type CommandContext, callerPath, keyOf, stateDirOf } from '../context.ts';
 import { callerContext } from '../create-request.ts';
-import type { LaunchRequest } from '../dependencies.ts';
 import { runInForeground } from '../foreground.ts';
 import { checkId, makeId } from '../ids.ts';
 import { type LaunchFolder, makeLaunchFolder, removeLaunchFolder } from '../launch-folder.ts';
 import { assertSameView } from '../namespaces.ts';
+import { shown } from '../parse.ts';
 
 /** docker's statuses for what is not the command's own. */
 const NOT_MADE = 125;
 const NOT_EXECUTABLE = 126;
 const NOT_FOUND = 127;
 
-/** What sethostname(2) takes. */
-const HOSTNAME_MAX = 64;
-
-const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+/** gethostname(2): 64 with the end. */
+const HOSTNAME_MAX = 63;
 
 export async function launchCommand(context: CommandContext): Promise<number> {
   const { session, deps, flags } = context;
@@ -32,9 +35,9 @@ export async function launchCommand(context: CommandContext): Promise<number> {
     });
   }
   const rootfs = await rootfsOf(context);
+  const config = launchConfig(context, id, rootfs);
   const folder = await makeLaunchFolder(deps.paths.runDir, rootfs === undefined);
   try {
-    const config = deps.oci.launchSpec(launchRequest(context, id, rootfs ?? 'rootfs', terminal));
     const request: CreateRequest = {
       key: keyOf(context, id),
       bundle: folder.path,
@@ -85,67 +88,69 @@ async function rootfsOf(context: CommandContext): Promise<string | undefined> {
   return path;
 }
 
-function launchRequest(
-  context: CommandContext,
-  id: string,
-  rootfs: string,
-  terminal: boolean,
-): LaunchRequest {
+function launchConfig(context: CommandContext, id: string, rootfs: string | undefined): Spec {
   const { session, flags, args } = context;
-  const hostname = flags.text('hostname') ?? id.slice(0, HOSTNAME_MAX);
-  if (Buffer.byteLength(hostname) > HOSTNAME_MAX) {
-    throw new WherryError(
-      'invalid-argument',
-      `invalid value for flag --hostname: ${hostname.length} characters`,
-      {
-        path: '--hostname',
-        hint: `at most ${HOSTNAME_MAX} are allowed`,
-      },
-    );
-  }
-  return {
+  const terminal = flags.on('tty');
+  const limit = <T>(name: string, parse: (text: string, flag: string) => T): T | undefined => {
+    const text = flags.text(name);
+    return text === undefined ? undefined : parse(text, `--${name}`);
+  };
+  const spec = launchSpec({
     id,
-    hostname,
     args: [...args],
-    env: environment(flags.list('env'), session.request.env, terminal),
-    cwd: flags.text('workdir') ?? '/',
-    user: flags.text('user'),
-    terminal,
+    machine: currentArch(),
     rootfs,
     readonly: flags.on('read-only'),
-    memory: flags.text('memory'),
-    cpus: flags.text('cpus'),
-    pids: flags.text('pids'),
-    network: flags.text('network') === 'host' ? 'host' : 'none',
-  };
+    terminal,
+    env: environment(flags.list('env'), session.request.env, terminal),
+    cwd: workdir(flags.text('workdir')),
+    user: limit('user', parseUser),
+    hostname: hostname(flags.text('hostname')),
+    memory: limit('memory', parseMemory),
+    cpus: limit('cpus', parseCpus),
+    pids: limit('pids', parsePids),
+  });
+  if (flags.text('network') === 'host') {
+    spec.linux!.namespaces = spec.linux!.namespaces?.filter(({ type }) => type !== 'network');
+  }
+  return checkConfig(spec, 'launch').config;
 }
 
-/** PATH, the terminal's name, and what --env says; the last one of a name counts. */
+function hostname(given: string | undefined): string | undefined {
+  if (given === undefined || Buffer.byteLength(given) <= HOSTNAME_MAX) return given;
+  throw invalid('--hostname', given, `expected at most ${HOSTNAME_MAX} bytes`);
+}
+
+function workdir(given: string | undefined): string | undefined {
+  if (given === undefined || given.startsWith('/')) return given;
+  throw invalid('--workdir', given, 'expected an absolute path');
+}
+
+/** The terminal's name, and what --env says: as in docker, a variable that the caller does not have is not set. */
 function environment(
   given: readonly string[],
   callers: Readonly<Record<string, string>>,
   terminal: boolean,
 ): string[] {
-  const variables = new Map([['PATH', PATH]]);
-  if (terminal) variables.set('TERM', callers['TERM'] || 'xterm');
+  const variables = terminal && callers['TERM'] ? [`TERM=${callers['TERM']}`] : [];
   for (const entry of given) {
-    const equals = entry.indexOf('=');
-    const name = equals < 0 ? entry : entry.slice(0, equals);
-    if (name === '') {
-      throw new WherryError(
-        'invalid-argument',
-        `invalid value "${entry}" for flag --env: the name is empty`,
-        {
-          path: '--env',
-          hint: 'write KEY=VALUE, or KEY to hand on the value that the caller has',
-        },
-      );
-    }
-    const value = equals < 0 ? callers[name] : entry.slice(equals + 1);
-    // As in docker: a variable that the caller does not have is not set.
-    if (value !== undefined) variables.set(name, value);
+    const name = entry.split('=', 1)[0]!;
+    if (name === '')
+      throw invalid('--env', entry, 'expected KEY=VALUE, or KEY to hand on the value of the caller');
+    if (name !== entry) variables.push(entry);
+    else if (callers[name] !== undefined) variables.push(`${name}=${callers[name]}`);
   }
-  return [...variables].map(([name, value]) => `${name}=${value}`);
+  return variables;
+}
+
+function invalid(flag: string, value: string, expected: string): WherryError {
+  return new WherryError(
+    'invalid-argument',
+    `invalid value "${shown(value)}" for flag ${flag}: ${expected}`,
+    {
+      path: flag,
+    },
+  );
 }
 
 /** As docker tells them apart, by the texts that runc made the field's own. */

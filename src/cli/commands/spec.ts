@@ -3,6 +3,7 @@ import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WherryError } from '../../errors.ts';
+import { defaultSpec } from '../../oci/defaults.ts';
 import { assertFolder, errnoName, reason } from '../bundle.ts';
 import { type CommandContext, callerPath } from '../context.ts';
 import { goJson } from '../format.ts';
@@ -15,12 +16,14 @@ export async function specCommand(context: CommandContext): Promise<number> {
   await assertSameView(session, folder, '--bundle');
   await assertFolder(folder, named ?? folder, '--bundle');
   const path = join(folder, 'config.json');
+  const { uid, gid, umask } = session.request;
+  const rootless = flags.on('rootless') ? { uid, gid } : undefined;
   try {
     const { O_CREAT, O_EXCL, O_WRONLY } = constants;
     await using file = await open(path, O_WRONLY | O_CREAT | O_EXCL, 0o600);
-    await file.writeFile(goJson(deps.oci.defaultSpec(flags.on('rootless')), '\t'));
+    await file.writeFile(goJson(defaultSpec({ cgroupVersion: deps.cgroupVersion, rootless }), '\t'));
     // wherryd's umask is not the caller's.
-    await file.chmod(0o666 & ~session.request.umask);
+    await file.chmod(0o666 & ~umask);
   } catch (error) {
     if (errnoName(error) === 'EEXIST') {
       throw new WherryError('already-exists', 'File config.json exists. Remove it first', {

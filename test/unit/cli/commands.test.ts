@@ -4,6 +4,7 @@ import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { WherryError } from '../../../src/errors.ts';
+import { defaultSpec } from '../../../src/oci/defaults.ts';
 import { call, callAs, configText, MemoryRuntime } from './support.ts';
 
 let folder = '';
@@ -250,14 +251,10 @@ describe('create', () => {
   it('descriptors of a service manager come on top, as in runc', async () => {
     const path = await bundle('listen', { env: ['A=1'] });
     const argv = ['create', '--preserve-fds', '1', '-b', path, 'x'];
-    const { runtime } = await call(argv, { env: { LISTEN_FDS: '2', LISTEN_PID: '1234' } });
-    const { caller, config } = runtime.created[0]!;
+    const { runtime, config } = await call(argv, { env: { LISTEN_FDS: '2', LISTEN_PID: '1234' } });
+    const { caller } = runtime.created[0]!;
     assert.equal(caller?.preserveFds, 3);
-    assert.deepEqual((config as { process: { env: string[] } }).process.env, [
-      'A=1',
-      'LISTEN_FDS=2',
-      'LISTEN_PID=1',
-    ]);
+    assert.deepEqual(config?.process.env, ['A=1', 'LISTEN_FDS=2', 'LISTEN_PID=1']);
     const others = await call(argv, { env: { LISTEN_FDS: '2', LISTEN_PID: '99' } });
     assert.equal(others.runtime.created[0]!.caller?.preserveFds, 1);
   });
@@ -406,16 +403,21 @@ describe('spec', () => {
     await mkdir(path);
     assert.equal((await call(['spec', '-b', path])).code, 0);
     const file = join(path, 'config.json');
-    assert.equal(
-      await readFile(file, 'utf8'),
-      '{\n\t"ociVersion": "1.0.2",\n\t"rootless": false,\n\t"text": "a\\u003cb"\n}',
-    );
+    const text = await readFile(file, 'utf8');
+    assert.equal(text, JSON.stringify(defaultSpec({ cgroupVersion: 1 }), null, '\t'));
+    assert.match(text, /^\{\n\t"ociVersion": /);
     assert.equal((await stat(file)).mode & 0o777, 0o640);
     const again = await call(['spec', '--rootless'], { cwd: path });
     assert.deepEqual(
       [again.code, again.err],
       [1, `wherry: File config.json exists. Remove it first; it is ${file}\n`],
     );
+    await rm(file);
+    assert.equal(
+      (await call(['spec', '--rootless'], { cwd: path, request: { uid: 1000, gid: 100 } })).code,
+      0,
+    );
+    assert.equal(JSON.parse(await readFile(file, 'utf8')).linux.uidMappings[0].hostID, 1000);
     assert.match((await call(['spec', '-b', '/nowhere'])).err, /^wherry: chdir \/nowhere: no such file/);
   });
 });

@@ -50,7 +50,7 @@ function exited(runtime: MemoryRuntime): string {
 describe('launch', () => {
   it("runs in a view of the host's root that is gone afterwards", async () => {
     const runtime = new Looking();
-    const { code, waits, launches } = await launch(['--', 'sh', '-c', 'exit 3'], {
+    const { code, waits, config } = await launch(['--', 'sh', '-c', 'exit 3'], {
       runtime,
       waitStatus: 3 << 8,
     });
@@ -64,11 +64,14 @@ describe('launch', () => {
     assert.deepEqual(others, []);
     assert.deepEqual([overlay?.type, overlay?.target, overlay?.options[0]], ['overlay', '', 'lowerdir=/']);
     assert.equal(runtime.upperMode, 0o755);
-    assert.equal(launches[0]?.rootfs, 'rootfs');
-    assert.deepEqual(launches[0]?.args, ['sh', '-c', 'exit 3']);
-    assert.match(launches[0]!.id, /^[a-z]+-[a-z]+-\d{4}$/);
-    assert.equal(launches[0]?.hostname, launches[0]?.id);
-    assert.deepEqual(launches[0]?.env, ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin']);
+    assert.equal(config?.root.path, 'rootfs');
+    assert.deepEqual(config.process.args, ['sh', '-c', 'exit 3']);
+    assert.match(request.key.id, /^[a-z]+-[a-z]+-\d{4}$/);
+    assert.equal(config.hostname, request.key.id);
+    assert.equal(config.process.noNewPrivileges, true);
+    assert.equal(config.process.capabilities?.bounding?.length, 14);
+    assert.equal(config.linux?.seccomp?.defaultAction, 'SCMP_ACT_ERRNO');
+    assert.ok(config.linux.namespaces?.some(({ type }) => type === 'network'));
     assert.equal(existsSync(exited(runtime)), false);
     await nothingLeft();
   });
@@ -105,36 +108,32 @@ describe('launch', () => {
       '/bin/id',
       '-u',
     ];
-    const { code, launches, runtime } = await launch(argv, { env: { B: 'b=b', D: 'd' } });
-    assert.equal(code, 0);
-    assert.deepEqual(launches, [
-      {
-        id: 'n1',
-        hostname: 'h',
-        args: ['/bin/id', '-u'],
-        env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'A=2', 'B=b=b'],
-        cwd: '/tmp',
-        user: '1:2',
-        terminal: false,
-        rootfs: join(runDir, 'root'),
-        readonly: true,
-        memory: '64m',
-        cpus: '1.5',
-        pids: '7',
-        network: 'host',
-      },
-    ]);
+    const { code, config, runtime, err } = await launch(argv, { env: { B: 'b=b', D: 'd' } });
+    assert.deepEqual([code, err], [0, '']);
+    const { process: program, root, hostname, linux } = config!;
+    assert.deepEqual(program.args, ['/bin/id', '-u']);
+    assert.deepEqual(
+      program.env?.filter((entry) => /^[A-D]=/.test(entry)),
+      ['A=2', 'B=b=b'],
+    );
+    assert.deepEqual([program.cwd, program.user, program.terminal], ['/tmp', { uid: 1, gid: 2 }, false]);
+    assert.deepEqual([root, hostname], [{ path: join(runDir, 'root'), readonly: true }, 'h']);
+    assert.equal(linux?.resources?.memory?.limit, 64 * 2 ** 20);
+    assert.equal(linux?.resources?.cpu?.quota, 150_000);
+    assert.equal(linux?.resources?.pids?.limit, 7);
+    assert.equal(runtime.created[0]?.key.id, 'n1');
+    assert.ok(!linux?.namespaces?.some(({ type }) => type === 'network'));
     assert.deepEqual(runtime.created[0]?.rootfsMounts, []);
     await nothingLeft();
   });
 
   it('-t relays a terminal', async () => {
-    const { waits, launches, runtime } = await launch(['-t', '--rootfs', 'root', 'sh'], {
+    const { waits, config, runtime } = await launch(['-t', '--rootfs', 'root', 'sh'], {
       isTerminal: [true, true, true],
       env: { TERM: 'vt100' },
     });
     assert.deepEqual(waits, [{ pid: 4711, flags: RELAY }]);
-    assert.ok(launches[0]?.env.includes('TERM=vt100'));
+    assert.ok(config?.process.env?.includes('TERM=vt100'));
     assert.deepEqual(
       [runtime.created[0]?.caller?.relayConsole, runtime.created[0]?.stdio.terminal],
       [true, true],
@@ -204,12 +203,29 @@ describe('launch', () => {
         'launch failed: chdir nope: no such file or directory (--rootfs); name the folder that is to be "/" inside',
       ],
       [
-        ['--rootfs', 'root', '--env', '=x', 'sh'],
-        'launch failed: invalid value "=x" for flag --env: the name is empty; write KEY=VALUE, or KEY to hand on the value that the caller has',
+        ['--env', '=x', 'sh'],
+        'launch failed: invalid value "=x" for flag --env: expected KEY=VALUE, or KEY to hand on the value of the caller',
       ],
       [
-        ['--rootfs', 'root', '--hostname', 'h'.repeat(65), 'sh'],
-        'launch failed: invalid value for flag --hostname: 65 characters; at most 64 are allowed',
+        ['--hostname', 'h'.repeat(64), 'sh'],
+        `launch failed: invalid value "${'h'.repeat(64)}" for flag --hostname: expected at most 63 bytes`,
+      ],
+      [
+        ['-w', 'tmp', 'sh'],
+        'launch failed: invalid value "tmp" for flag --workdir: expected an absolute path',
+      ],
+      [['-m', 'lots', 'sh'], 'launch failed: --memory: expected a size such as 64m or 1.5g, found "lots"'],
+      [
+        ['--cpus', '0', 'sh'],
+        'launch failed: --cpus: expected a number of processors such as 1.5, at least 0.01, found "0"',
+      ],
+      [
+        ['--pids', '-1', 'sh'],
+        'launch failed: --pids: expected a number of processes from 1 to 4194304, found "-1"',
+      ],
+      [
+        ['-u', 'root', 'sh'],
+        'launch failed: --user: expected numbers such as 1000 or 1000:1000, found "root"',
       ],
     ];
     for (const [argv, text] of cases) {

@@ -1,6 +1,5 @@
 /** A recorded session and a runtime in memory: what the commands see, without a kernel. */
-import { resolve } from 'node:path';
-import type { CliDependencies, LaunchRequest } from '../../../src/cli/dependencies.ts';
+import type { CliDependencies } from '../../../src/cli/dependencies.ts';
 import { runCli } from '../../../src/cli/main.ts';
 import type { ClientRequest, ClientSession } from '../../../src/cli/session.ts';
 import type {
@@ -13,7 +12,6 @@ import type {
   OperationContext,
 } from '../../../src/container/types.ts';
 import { WherryError } from '../../../src/errors.ts';
-import { parseConfig } from '../../../src/oci/config.ts';
 import type { Spec } from '../../../src/oci/types.ts';
 
 export class MemoryRuntime implements ContainerRuntime {
@@ -157,7 +155,8 @@ export interface CallResult {
   out: string;
   err: string;
   waits: { pid: number; flags: number }[];
-  launches: LaunchRequest[];
+  /** config.json of the container that was created. */
+  config: Spec | undefined;
   runtime: MemoryRuntime;
 }
 
@@ -172,7 +171,7 @@ export async function callAs(
   options: CallOptions = {},
 ): Promise<CallResult> {
   const runtime = options.runtime ?? new MemoryRuntime();
-  const result: CallResult = { code: undefined, out: '', err: '', waits: [], launches: [], runtime };
+  const result: CallResult = { code: undefined, out: '', err: '', waits: [], config: undefined, runtime };
   const abort = new AbortController();
   const session: ClientSession = {
     kind: 'client',
@@ -234,25 +233,14 @@ export async function callAs(
       }),
       stop: async () => {},
     },
-    oci: {
-      parseConfig,
-      defaultSpec: (rootless) => ({ ociVersion: '1.0.2', rootless, text: 'a<b' }),
-      launchSpec(request) {
-        result.launches.push(request);
-        return launched(request);
-      },
-    },
+    cgroupVersion: 1,
     explain: async (bundle, id) => `set-up of ${bundle} as ${id}`,
     log: { debug: () => {}, warn: () => {}, error: () => {} },
     ...options.deps,
   };
   await runCli(session, deps);
+  result.config = runtime.created.at(-1)?.config as Spec | undefined;
   return result;
-}
-
-function launched({ args, cwd, env, terminal, rootfs }: LaunchRequest): Spec {
-  const raw = { ociVersion: '1.0.2', root: { path: rootfs }, process: { args, cwd, env, terminal } };
-  return parseConfig(JSON.stringify(raw)).config;
 }
 
 /** The smallest config.json, with what a test needs beside it. */
@@ -263,5 +251,3 @@ export function configText(process: Record<string, unknown> = {}): string {
     process: { args: ['true'], cwd: '/', ...process },
   });
 }
-
-export const here = resolve(import.meta.dirname);
