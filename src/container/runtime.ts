@@ -15,7 +15,7 @@ import { parseConfig } from '../oci/config.ts';
 import { unsupported } from '../oci/supported.ts';
 import type { Spec } from '../oci/types.ts';
 import { disassemble } from '../tape/disassemble.ts';
-import { playError, readPage } from '../tape/result.ts';
+import { playError, readPage } from '../tape/outcome.ts';
 import { compileCreate } from './compile/create.ts';
 import { compileRemove } from './compile/remove.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
@@ -297,10 +297,7 @@ export class Runtime implements ContainerRuntime {
   }
 
   async #readSpec(request: CreateRequest): Promise<Spec> {
-    const bytes =
-      request.config === undefined ? await readConfig(request.bundle) : JSON.stringify(request.config);
-    const { config, warnings } = parseConfig(bytes);
-    for (const warning of warnings) this.#log.warn(warning, logFields(request.key));
+    const config = request.config ?? (await this.#readConfig(request));
     const refused = unsupported(config);
     const first = refused[0];
     if (first !== undefined) {
@@ -312,6 +309,12 @@ export class Runtime implements ContainerRuntime {
         },
       );
     }
+    return config;
+  }
+
+  async #readConfig(request: CreateRequest): Promise<Spec> {
+    const { config, warnings } = parseConfig(await readConfig(request.bundle));
+    for (const warning of warnings) this.#log.warn(warning, logFields(request.key));
     return config;
   }
 

@@ -3,6 +3,7 @@
  * Nothing here knows RPC, containerd or argv.
  */
 import type { CgroupStats } from '../cgroup/stats.ts';
+import type { Spec } from '../oci/types.ts';
 import type { PlayHost } from './play.ts';
 
 /** A container's name: the same id in two scopes or namespaces is two containers. */
@@ -79,8 +80,8 @@ export interface CreateRequest {
   stateDir?: string;
   /** The program runs as soon as it is set up: no exec FIFO, `start` must not be called. */
   startAtOnce?: boolean;
-  /** Already parsed config.json (of `launch`); default: read from the bundle. */
-  config?: unknown;
+  /** config.json, already checked by parseConfig; default: read from the bundle. */
+  config?: Spec;
   /** Present: the container's stdio is the caller's and the caller plays the tape. */
   caller?: CallerContext;
 }

@@ -43,7 +43,7 @@ export interface KeelStatus {
 }
 
 export interface KeelLinkHandlers {
-  onHello(hello: { service: boolean; build: string; runDir: string }): void;
+  onHello(hello: { bootId: bigint; service: boolean; build: string; runDir: string }): void;
   onOpen(connection: KeelConnection): void;
   onData(connection: bigint, bytes: Buffer): void;
   onClose(connection: bigint): void;
@@ -162,7 +162,12 @@ export class KeelLink implements PlayHost {
       case FromKeel.HELLO: {
         fields.u32();
         const flags = fields.u32();
-        this.#handlers.onHello({ service: (flags & 1) !== 0, build: fields.str(), runDir: fields.str() });
+        this.#handlers.onHello({
+          bootId: frame.id,
+          service: (flags & 1) !== 0,
+          build: fields.str(),
+          runDir: fields.str(),
+        });
         return;
       }
       case FromKeel.CONN_OPEN:

@@ -65,7 +65,8 @@ export function maskPaths(program: Program, spec: Spec, nullDevice: Reg | undefi
       on: { ENOENT: absent, ENOTDIR: absent },
     });
     const file = clone(program, nullDevice);
-    program.attach(file, target, { on: { ENOTDIR: folder } });
+    // move_mount answers EINVAL for a file on a folder, mount(2) ENOTDIR.
+    program.attach(file, target, { on: { EINVAL: folder, ENOTDIR: folder } });
     program.close(file);
     tape.jump(done);
     tape.place(folder);

@@ -1,0 +1,37 @@
+/** What the commands need, made of what the daemon has. */
+import type { CliDependencies } from '../cli/dependencies.ts';
+import type { Runtime } from '../container/runtime.ts';
+import { WherryError } from '../errors.ts';
+import { libseccompVersion } from '../linux/seccomp.ts';
+import type { KeelLink } from './keel-link.ts';
+import type { WherrydLogger } from './log.ts';
+
+const EBUSY = -16;
+
+export function cliDependencies(parts: {
+  runtime: Runtime;
+  keel: KeelLink;
+  runDir: string;
+  log: WherrydLogger;
+  versions: { wherry: string; wherryd: string; keel: string };
+}): CliDependencies {
+  const { runtime, keel, runDir, log, versions } = parts;
+  return {
+    runtime,
+    paths: { runDir },
+    versions: { ...versions, node: process.version, libseccomp: libseccompVersion },
+    daemon: {
+      status: () => keel.status(),
+      async stop(force) {
+        const result = await keel.stop(force);
+        if (result === EBUSY) {
+          throw new WherryError('failed-precondition', 'containers are running', {
+            hint: 'end them, or use `wherry daemon stop --force`, which kills them',
+          });
+        }
+      },
+    },
+    explain: (bundle, id) => runtime.explain(bundle, id),
+    log,
+  };
+}

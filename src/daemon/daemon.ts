@@ -1,0 +1,209 @@
+/**
+ * src/daemon: wherryd, the brain of a node. Here the runtime core, the command line and whatever services are plugged in meet
+ * keel. Nothing here knows containerd: its services are handed in by the program's entry (shim/wherryd.ts).
+ * This file: the wiring and the life of the process.
+ */
+import { detectCgroups } from '../cgroup/hierarchy.ts';
+import { StatsHub } from '../cgroup/sampler.ts';
+import { runCli } from '../cli/main.ts';
+import type { ClientSession } from '../cli/session.ts';
+import { Runtime } from '../container/runtime.ts';
+import { WherryError } from '../errors.ts';
+import { errnoName } from '../linux/errno.ts';
+import { cliDependencies } from './cli-dependencies.ts';
+import { ClientLink } from './client-link.ts';
+import { loadConfig, type WherrydConfig } from './config.ts';
+import { KeelLink } from './keel-link.ts';
+import { createLogger, type WherrydLogger } from './log.ts';
+import { ConnectionKind } from './wire.ts';
+
+/** Descriptors that keel starts wherryd with (docs/internals.md). */
+const KEEL_LINK = 3;
+const GRPC_LISTENER = 4;
+
+/** Version of the release; package.json's. */
+export const VERSION = '0.1.0';
+/** Set by the build; a run from sources has none. */
+export const BUILD = process.env['WHERRY_BUILD'] ?? 'development';
+
+/** A ttrpc connection that keel accepted; containerd's side gives the two handlers. */
+export interface TtrpcPeer {
+  id: bigint;
+  listenerId: bigint;
+  uid: number;
+  gid: number;
+  send(bytes: Uint8Array): void;
+  close(): void;
+}
+
+export interface TtrpcHandlers {
+  onFrame(frame: Buffer): void;
+  onClose(): void;
+}
+
+/** What a plugged-in side gets and gives. */
+export interface ServiceDependencies {
+  runtime: Runtime;
+  statsHub: StatsHub;
+  log: WherrydLogger;
+  config: WherrydConfig;
+  runDir: string;
+  version: string;
+  keel: {
+    readonly boot: bigint;
+    listen(path: string): Promise<bigint>;
+    unlisten(listener: bigint): Promise<void>;
+  };
+}
+
+export interface Services {
+  onTtrpcConnection(peer: TtrpcPeer): TtrpcHandlers;
+  runShim(session: ClientSession): Promise<void>;
+  serveGrpc(descriptor: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+export async function runDaemon(
+  createServices: (dependencies: ServiceDependencies) => Services,
+): Promise<void> {
+  const runDir = process.env['WHERRY_RUN_DIR'] ?? '/run/wherry';
+  const { config, problem } = loadConfig(runDir);
+  const log = createLogger(config);
+  if (problem !== undefined) log.error('the configuration is not used', { error: problem.describe() });
+
+  const clients = new Map<bigint, ClientLink>();
+  const peers = new Map<bigint, TtrpcHandlers>();
+  let services: Services | undefined;
+  let keelBuild = 'unknown';
+  const hello = Promise.withResolvers<{ service: boolean; bootId: bigint }>();
+
+  const keel = new KeelLink(KEEL_LINK, {
+    onHello(greeting) {
+      keelBuild = greeting.build;
+      hello.resolve(greeting);
+    },
+    onOpen(connection) {
+      const { id } = connection;
+      const send = (bytes: Uint8Array) => keel.send(id, bytes);
+      if (connection.kind === ConnectionKind.CLIENT) {
+        clients.set(id, new ClientLink(connection, send, (session) => serveClient(session, id)));
+      } else if (services !== undefined) {
+        peers.set(
+          id,
+          services.onTtrpcConnection({
+            id,
+            listenerId: connection.listener,
+            uid: connection.uid,
+            gid: connection.gid,
+            send,
+            close: () => keel.closeConnection(id),
+          }),
+        );
+      }
+    },
+    onData(id, bytes) {
+      const client = clients.get(id);
+      if (client === undefined) {
+        peers.get(id)?.onFrame(bytes);
+        return;
+      }
+      try {
+        client.receive(bytes);
+      } catch (thrown) {
+        const error = WherryError.from(thrown);
+        log.warn('a client spoke nonsense', { error: error.message });
+        client.out(2, `wherry: ${error.describe()}\n`);
+        client.exit(1);
+      }
+    },
+    onClose(id) {
+      clients.get(id)?.closed();
+      clients.delete(id);
+      peers.get(id)?.onClose();
+      peers.delete(id);
+    },
+    onRegistered: (registration) => runtime.onRegistered(registration),
+    onExit: (exit) => runtime.onExit(exit),
+    onLost() {
+      // keel is the parent and owns everything: without it this process has no use.
+      log.error('keel has gone');
+      process.exit(1);
+    },
+  });
+
+  const runtime = new Runtime({ keel, runDir, cgroups: detectCgroups(), log });
+  const statsHub = new StatsHub(runtime);
+
+  const serveClient = (session: ClientSession, id: bigint): void => {
+    const name = session.request.argv[0] ?? '';
+    const serve = /(^|\/)containerd-shim-[^/]*$/.test(name)
+      ? services?.runShim(session)
+      : runCli(
+          session,
+          cliDependencies({
+            runtime,
+            keel,
+            runDir,
+            log,
+            versions: { wherry: VERSION, wherryd: BUILD, keel: keelBuild },
+          }),
+        );
+    serve?.catch((thrown: unknown) => {
+      const error = WherryError.from(thrown);
+      log.error('a command failed', { connection: String(id), error: error.message, stack: error.stack });
+      session.out(2, `wherry: ${error.describe()}\n`);
+      session.exit(1);
+    });
+  };
+
+  process.on('uncaughtException', (error) =>
+    log.error('uncaught', { error: String(error), stack: error.stack }),
+  );
+  process.on('unhandledRejection', (reason) =>
+    log.error('unhandled rejection', {
+      error: String(reason),
+      stack: reason instanceof Error ? reason.stack : undefined,
+    }),
+  );
+
+  const { service, bootId } = await hello.promise;
+  runtime.adopt();
+  services = createServices({
+    runtime,
+    statsHub,
+    log,
+    config,
+    runDir,
+    version: VERSION,
+    keel: listeners(keel, bootId),
+  });
+  if (!service) keel.idleAfter(config.idleSeconds);
+  await services.serveGrpc(GRPC_LISTENER);
+  keel.ready(BUILD);
+  process.on('SIGTERM', () => {
+    void services?.close().finally(() => process.exit(0));
+  });
+  log.info('wherryd is ready', { version: VERSION, build: BUILD, pid: process.pid });
+}
+
+/** Listener ids are ours to choose; they must not repeat within one life of keel. */
+function listeners(keel: KeelLink, boot: bigint): ServiceDependencies['keel'] {
+  let next = BigInt(Date.now()) << 16n;
+  return {
+    boot,
+    async listen(path) {
+      const id = next++;
+      const result = await keel.listen(id, path);
+      if (result < 0) {
+        throw new WherryError('unavailable', `cannot listen on ${path}: ${errnoName(-result)}`, {
+          errno: -result,
+          syscall: 'listen',
+        });
+      }
+      return id;
+    },
+    async unlisten(id) {
+      await keel.unlisten(id);
+    },
+  };
+}
