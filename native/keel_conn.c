@@ -345,10 +345,12 @@ static struct listener **listener_at(uint64_t id)
 
 int listener_open(uint64_t id, const char *path)
 {
-    struct listener *known = *listener_at(id);
-    if (known)
-        return strcmp(known->path, path) ? -EEXIST : 0;
-    char folder[sizeof known->path];
+    char folder[sizeof ((struct listener *)0)->path];
+    for (struct listener *l = listeners; l; l = l->next) {
+        bool same = l->kind == CONNECTION_KIND_TTRPC && l->id == id;
+        if (same || !strcmp(l->path, path))
+            return !same ? -EADDRINUSE : strcmp(l->path, path) ? -EEXIST : 0;
+    }
     const char *slash = strrchr(path, '/');
     if (path[0] != '/' || strlen(path) >= sizeof folder)
         return path[0] == '/' ? -ENAMETOOLONG : -EINVAL;
