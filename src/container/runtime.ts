@@ -9,6 +9,7 @@ import type { CgroupHost } from '../cgroup/hierarchy.ts';
 import { type CgroupPlan, planCgroup } from '../cgroup/plan.ts';
 import { type CgroupReader, openCgroupReader } from '../cgroup/reader.ts';
 import type { CgroupStats } from '../cgroup/stats.ts';
+import { removalOrder } from '../cgroup/tree.ts';
 import { WherryError } from '../errors.ts';
 import { compileSeccomp } from '../linux/seccomp.ts';
 import { parseConfig } from '../oci/config.ts';
@@ -387,14 +388,16 @@ export class Runtime implements ContainerRuntime {
   async #removeAll(record: ContainerRecord, context: OperationContext): Promise<void> {
     this.#readers.get(record)?.close();
     this.#readers.delete(record);
-    const tape = compileRemove({
-      rootfs: record.rootfsMounts.length === 0 ? undefined : join(record.bundle, 'rootfs'),
-      rootfsMounts: record.rootfsMounts.length,
-      cgroupDirectories: record.cgroup?.remove ?? [],
-    });
+    const directories = record.cgroup?.remove ?? [];
     const host = context.host ?? this.#keel;
     const options = { deadline: REMOVE_DEADLINE_MS, inProcess: true };
     for (let attempt = 1; ; attempt++) {
+      const tape = compileRemove({
+        rootfs: record.rootfsMounts.length === 0 ? undefined : join(record.bundle, 'rootfs'),
+        rootfsMounts: record.rootfsMounts.length,
+        // Looking for cgroups that the container made itself costs more than the removal: only where it was refused.
+        cgroupDirectories: attempt === 1 ? directories : removalOrder(directories),
+      });
       const result = await host.play(this.#nextToken++, tape.image, options);
       const error = playError(tape, result);
       if (error === undefined) break;

@@ -12,12 +12,14 @@ export function cliDependencies(parts: {
   runtime: Runtime;
   keel: KeelLink;
   runDir: string;
+  cgroupVersion: 1 | 2;
   log: WherrydLogger;
   versions: { wherry: string; wherryd: string; keel: string };
 }): CliDependencies {
-  const { runtime, keel, runDir, log, versions } = parts;
+  const { runtime, keel, runDir, cgroupVersion, log, versions } = parts;
   return {
     runtime,
+    cgroupVersion,
     paths: { runDir },
     versions: { ...versions, node: process.version, libseccomp: libseccompVersion },
     daemon: {

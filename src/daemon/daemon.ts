@@ -131,7 +131,9 @@ export async function runDaemon(
     },
   });
 
-  const runtime = new Runtime({ keel, runDir, cgroups: detectCgroups(), log });
+  const cgroups = detectCgroups();
+  const cgroupVersion = cgroups.mode === 'v2' ? 2 : 1;
+  const runtime = new Runtime({ keel, runDir, cgroups, log });
   const statsHub = new StatsHub(runtime);
 
   const serveClient = (session: ClientSession, id: bigint): void => {
@@ -144,6 +146,7 @@ export async function runDaemon(
             runtime,
             keel,
             runDir,
+            cgroupVersion,
             log,
             versions: { wherry: VERSION, wherryd: BUILD, keel: keelBuild },
           }),
