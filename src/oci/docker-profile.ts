@@ -36,14 +36,13 @@ const machines = {
 
 export type Machine = keyof typeof machines;
 
-let parsed: z.infer<typeof profileSchema> | undefined;
-
 /**
  * The rules of docker's default profile for a container with these capabilities on this machine, without conditions.
  * Source: the names and rules of moby's profiles/seccomp/default.json.
  */
 export function dockerSeccomp(capabilities: Iterable<string>, machine: Machine): LinuxSeccomp {
-  parsed ??= profileSchema.parse(dockerDefault);
+  // Checking copies: nobody can change the profile of the next container.
+  const parsed = profileSchema.parse(dockerDefault);
   const granted = new Set(capabilities);
   const { go, seccomp } = machines[machine];
   const included = (when: Condition | undefined): boolean =>

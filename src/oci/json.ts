@@ -64,8 +64,14 @@ function describeMistake(text: string): string {
   const before = text.slice(0, offset);
   const line = before.split('\n').length;
   const column = offset - (before.lastIndexOf('\n') + 1) + 1;
-  const found =
-    offset >= text.length ? 'the end of the file' : JSON.stringify(text.slice(offset, offset + 1));
+  TOKEN.lastIndex = offset;
+  const token = TOKEN.exec(text)?.[0];
+  const character = text[offset];
+  let found = token ?? JSON.stringify(character);
+  if (character === undefined) found = 'the end of the file';
+  else if (character === '"')
+    found = token === undefined ? 'a string that is not closed or not valid' : 'a string';
+  else if (token !== undefined) found = JSON.stringify(token);
   return `line ${line}, column ${column}: expected ${expected}, found ${found}`;
 }
 

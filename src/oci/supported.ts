@@ -60,47 +60,6 @@ const refusals: readonly Refusal[] = [
     value: ({ linux }) => linux?.personality?.domain === 'LINUX32' || linux?.personality?.flags,
   },
   {
-    path: 'linux.resources.blockIO',
-    what: 'block I/O limits',
-    value: ({ linux }) => linux?.resources?.blockIO,
-  },
-  {
-    path: 'linux.resources.hugepageLimits',
-    what: 'huge page limits',
-    value: ({ linux }) => linux?.resources?.hugepageLimits,
-  },
-  {
-    path: 'linux.resources.network',
-    what: 'network classes',
-    value: ({ linux }) => linux?.resources?.network,
-  },
-  { path: 'linux.resources.rdma', what: 'RDMA limits', value: ({ linux }) => linux?.resources?.rdma },
-  {
-    path: 'linux.resources.cpu.burst',
-    what: 'CPU burst',
-    value: ({ linux }) => linux?.resources?.cpu?.burst,
-  },
-  {
-    path: 'linux.resources.cpu.realtimeRuntime',
-    what: 'real-time limits',
-    value: ({ linux }) => linux?.resources?.cpu?.realtimeRuntime,
-  },
-  {
-    path: 'linux.resources.cpu.realtimePeriod',
-    what: 'real-time limits',
-    value: ({ linux }) => linux?.resources?.cpu?.realtimePeriod,
-  },
-  {
-    path: 'linux.resources.cpu.idle',
-    what: 'idle groups',
-    value: ({ linux }) => linux?.resources?.cpu?.idle,
-  },
-  {
-    path: 'linux.resources.memory.checkBeforeUpdate',
-    what: 'checks before an update',
-    value: ({ linux }) => linux?.resources?.memory?.checkBeforeUpdate,
-  },
-  {
     path: 'linux.seccomp.listenerPath',
     what: 'seccomp listeners',
     value: ({ linux }) => linux?.seccomp?.listenerPath,

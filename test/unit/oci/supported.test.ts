@@ -1,0 +1,106 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { checkConfig } from '../../../src/oci/config.ts';
+import { launchSpec } from '../../../src/oci/launch.ts';
+import { unsupported } from '../../../src/oci/supported.ts';
+import { configWith, type Loose } from './support.ts';
+
+const refused = (edit: (config: Loose) => void, version: 1 | 2 = 1) =>
+  unsupported(checkConfig(configWith(edit)).config, version).map(({ path }) => path);
+
+const mapping = [{ containerID: 0, hostID: 1000, size: 1 }];
+
+describe('fields that are not applied yet', () => {
+  const cases: [path: string, edit: (config: Loose) => void][] = [
+    ...['prestart', 'createRuntime', 'createContainer', 'startContainer', 'poststart', 'poststop'].map(
+      (name): [string, (config: Loose) => void] => [
+        `hooks.${name}`,
+        (c) => (c.hooks = { [name]: [{ path: '/x' }] }),
+      ],
+    ),
+    ['process.apparmorProfile', (c) => (c.process.apparmorProfile = 'docker-default')],
+    ['process.selinuxLabel', (c) => (c.process.selinuxLabel = 'a:b:c:s0')],
+    ['process.scheduler', (c) => (c.process.scheduler = { policy: 'SCHED_OTHER' })],
+    ['process.ioPriority', (c) => (c.process.ioPriority = { class: 'IOPRIO_CLASS_IDLE' })],
+    ['process.execCPUAffinity', (c) => (c.process.execCPUAffinity = { initial: '0' })],
+    ['linux.netDevices', (c) => (c.linux.netDevices = { eth0: {} })],
+    ['linux.mountLabel', (c) => (c.linux.mountLabel = 'x')],
+    ['linux.intelRdt', (c) => (c.linux.intelRdt = {})],
+    ['linux.memoryPolicy', (c) => (c.linux.memoryPolicy = { mode: 'MPOL_BIND', nodes: '0' })],
+    ['linux.personality', (c) => (c.linux.personality = { domain: 'LINUX32' })],
+    ['mounts[1].options[4]', (c) => c.mounts[1].options.push('tmpcopyup')],
+    ['mounts[1].options[4]', (c) => c.mounts[1].options.push('rro')],
+    ['mounts[1].options[4]', (c) => c.mounts[1].options.push('idmap=uids=0-1-2')],
+    ['mounts[1].uidMappings', (c) => (c.mounts[1].uidMappings = mapping)],
+    ['linux.namespaces[5].type', (c) => c.linux.namespaces.push({ type: 'user' })],
+    ['linux.namespaces[5].type', (c) => c.linux.namespaces.push({ type: 'time' })],
+    ['linux.seccomp.defaultAction', (c) => (c.linux.seccomp = { defaultAction: 'SCMP_ACT_NOTIFY' })],
+    [
+      'linux.seccomp.syscalls[0].action',
+      (c) =>
+        (c.linux.seccomp = {
+          defaultAction: 'SCMP_ACT_ALLOW',
+          syscalls: [{ names: ['mkdir'], action: 'SCMP_ACT_NOTIFY' }],
+        }),
+    ],
+    ['linux.resources.unified', (c) => (c.linux.resources.unified = { 'memory.high': '1' })],
+  ];
+  for (const [path, edit] of cases) it(path, () => assert.deepEqual(refused(edit), [path]));
+
+  it('every one is named at once, with the words for it', () => {
+    const { config } = checkConfig(
+      configWith((c) => {
+        c.linux.namespaces.push({ type: 'user' });
+        c.linux.uidMappings = mapping;
+      }),
+    );
+    assert.deepEqual(unsupported(config), [
+      { path: 'linux.uidMappings', what: 'id mappings' },
+      { path: 'linux.namespaces[5].type', what: 'user namespaces' },
+    ]);
+  });
+
+  it('a container in the host’s mount namespace', () => {
+    const path = refused((c) => {
+      c.linux.namespaces = [{ type: 'pid' }, { type: 'uts' }];
+      delete c.linux.maskedPaths;
+      delete c.linux.readonlyPaths;
+    });
+    assert.deepEqual(path, ['linux.namespaces']);
+  });
+});
+
+describe('fields that ask for nothing are no hindrance', () => {
+  it('empty hooks, labels, lists and defaults', () => {
+    const paths = refused((c) => {
+      c.hooks = { prestart: [], poststop: [] };
+      c.process.apparmorProfile = '';
+      c.process.selinuxLabel = '';
+      c.linux.uidMappings = [];
+      c.linux.mountLabel = '';
+      c.linux.netDevices = {};
+      c.linux.personality = { domain: 'LINUX', flags: [] };
+      c.linux.resources.unified = {};
+    });
+    assert.deepEqual(paths, []);
+  });
+
+  it('unconfined is no AppArmor profile', () => {
+    assert.deepEqual(
+      refused((c) => (c.process.apparmorProfile = 'unconfined')),
+      [],
+    );
+  });
+
+  it('cgroup v2 files on cgroup v2', () => {
+    assert.deepEqual(
+      refused((c) => (c.linux.resources.unified = { 'memory.high': '1' }), 2),
+      [],
+    );
+  });
+
+  it('what launch writes is applied whole', () => {
+    const spec = launchSpec({ id: 'x', args: ['sh'], machine: 'x86_64', memory: 2 ** 26, cpus: 1, pids: 9 });
+    assert.deepEqual(unsupported(spec), []);
+  });
+});
