@@ -107,7 +107,9 @@ async function tell(
     const stack = thrown instanceof Error ? thrown.stack : undefined;
     deps.log.error('a command failed unexpectedly', { program: report.program, stack });
   }
-  await report.error(error, prefix);
+  // A step of the tape failed: runc's sentence for it, which comes after its first.
+  const started = prefix !== '' && error.details.step !== undefined;
+  await report.error(error, started ? `${prefix}unable to start container process: ` : prefix);
   return error;
 }
 

@@ -305,6 +305,20 @@ describe('create', () => {
     assert.match((await call(['create', '-b', path, 'x'])).err, /^wherry create failed: config\.json: /);
   });
 
+  it("a step of the set-up that fails is told in runc's words", async () => {
+    const path = await bundle('step');
+    const runtime = new MemoryRuntime();
+    runtime.failCreate = new WherryError('not-found', 'exec: "/x": stat /x: no such file or directory', {
+      path: 'process.args[0]',
+      step: 'exec: "/x": stat /x',
+    });
+    for (const command of ['create', 'run']) {
+      const { code, err } = await callAs('runc', [command, '-b', path, 'x'], { runtime });
+      const text = 'unable to start container process: exec: "/x": stat /x: no such file or directory';
+      assert.deepEqual([code, err], [1, `runc ${command} failed: ${text} (process.args[0])\n`]);
+    }
+  });
+
   it('an id in use', async () => {
     const path = await bundle('twice');
     const runtime = new MemoryRuntime();

@@ -48,8 +48,10 @@ function exited(runtime: MemoryRuntime): string {
 }
 
 describe('launch', () => {
-  it("runs in a view of the host's root that is gone afterwards", async () => {
+  it("runs in a view of the host's root that is gone afterwards", async (t) => {
     const runtime = new Looking();
+    const before = process.umask(0o077);
+    t.after(() => process.umask(before));
     const { code, waits, config } = await launch(['--', 'sh', '-c', 'exit 3'], {
       runtime,
       waitStatus: 3 << 8,
