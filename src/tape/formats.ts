@@ -1,7 +1,15 @@
 /** How the arguments of each system call are shown: one table, a format an argument, as the manual pages list them. */
 import type { Arch } from '../linux/arch.ts';
-import { FSCONFIG_SET_STRING, PR_CAP_AMBIENT, PR_CAPBSET_DROP, PR_CAPBSET_READ } from '../linux/constants.ts';
-import { layouts, type StructName } from '../linux/structs-layout.ts';
+import {
+  FSCONFIG_SET_STRING,
+  PR_CAP_AMBIENT,
+  PR_CAPBSET_DROP,
+  PR_CAPBSET_READ,
+  SIOCSIFFLAGS,
+  TIOCGPTPEER,
+  TIOCSWINSZ,
+} from '../linux/constants.ts';
+import { fieldOf, layouts, type StructName } from '../linux/structs-layout.ts';
 import type { SyscallName } from '../linux/syscalls.ts';
 import { Kind } from './format.ts';
 import type { Image, ImageArg } from './image.ts';
@@ -131,8 +139,8 @@ const prctlArgument: Format = (arg, context) => {
       if (arg === context.args[1]) return oneOf(ambientTable, arg.value);
       if (arg === context.args[2]) return capabilityOf(arg.value);
     }
-    if (option === BigInt(PR_CAPBSET_DROP) || option === BigInt(PR_CAPBSET_READ))
-      return capabilityOf(arg.value);
+    const bounding = option === BigInt(PR_CAPBSET_DROP) || option === BigInt(PR_CAPBSET_READ);
+    if (bounding && arg === context.args[1]) return capabilityOf(arg.value);
   }
   return operand(arg);
 };
@@ -160,6 +168,33 @@ const fcntlCommand = one(
 );
 const fdFlags = flags('FD_CLOEXEC');
 const seals = flags('F_SEAL_');
+
+const ioctlRequest = one(
+  'TIOCSCTTY',
+  'TIOCNOTTY',
+  'TIOCGPTN',
+  'TIOCSPTLCK',
+  'TIOCGPTPEER',
+  'TIOCGWINSZ',
+  'TIOCSWINSZ',
+  'TCGETS',
+  'TCSETS',
+  'SIOCGIFFLAGS',
+  'SIOCSIFFLAGS',
+);
+const interfaceFlags = data((offset, { image, limit }) => {
+  const flagBits = readNumber(image.data, offset + fieldOf('ifreq', 'ifr_flags')[0], 2);
+  return `{ifr_name: ${quote(textAt(image.data, offset), limit)}, ifr_flags: ${flagsOf(interfaceTable, flagBits)}}`;
+});
+const interfaceTable = table('IFF_');
+const ioctlArgument: Format = (arg, context) => {
+  const request = context.args[1]?.value;
+  if (request === BigInt(SIOCSIFFLAGS)) return interfaceFlags(arg, context);
+  if (request === BigInt(TIOCSWINSZ)) return windowSize(arg, context);
+  if (request === BigInt(TIOCGPTPEER)) return openFlags(arg, context);
+  return operand(arg);
+};
+const windowSize = struct('winsize');
 
 const clone = flags('CLONE_');
 const atFlags = flags('AT_SYMLINK_NOFOLLOW', 'AT_EMPTY_PATH', 'AT_NO_AUTOMOUNT', 'AT_SYMLINK_FOLLOW');
@@ -207,22 +242,7 @@ export const formats: Partial<Record<SyscallName, readonly Format[]>> = {
   fsmount: [fd, flags('FSMOUNT_'), attributes],
   fsopen: [cstr, flags('FSOPEN_')],
   fspick: [fd, cstr, flags('FSPICK_')],
-  ioctl: [
-    fd,
-    one(
-      'TIOCSCTTY',
-      'TIOCNOTTY',
-      'TIOCGPTN',
-      'TIOCSPTLCK',
-      'TIOCGPTPEER',
-      'TIOCGWINSZ',
-      'TIOCSWINSZ',
-      'TCGETS',
-      'TCSETS',
-      'SIOCGIFFLAGS',
-      'SIOCSIFFLAGS',
-    ),
-  ],
+  ioctl: [fd, ioctlRequest, ioctlArgument],
   ioprio_set: [one('IOPRIO_WHO_'), num, num],
   keyctl: [one('KEYCTL_')],
   kill: [int, signal],
