@@ -23,7 +23,7 @@ describe('gRPC with buf curl', () => {
     await wherry?.[Symbol.asyncDispose]();
   });
 
-  const buf = join(root, 'node_modules/.bin/buf');
+  const buf = join(root, `node_modules/@bufbuild/buf-linux-${process.arch === 'arm64' ? 'aarch64' : 'x64'}/bin/buf`);
   const flags = (): string[] => [
     ...['curl', '--protocol', 'grpc', '--http2-prior-knowledge'],
     ...['--unix-socket', join(wherry.runDir, 'grpc.sock')],
