@@ -241,12 +241,21 @@ async function compile(profile: SeccompProfile): Promise<CompiledSeccomp> {
   }
 }
 
+/** JSON text; the replacer for bigints costs as much as all the rest, and few profiles have one. */
+function profileText(profile: SeccompProfile): string {
+  try {
+    return JSON.stringify(profile);
+  } catch {
+    return JSON.stringify(profile, (_name, value: unknown) =>
+      typeof value === 'bigint' ? `${value}n` : value,
+    );
+  }
+}
+
 /** Everything the result depends on. Two spellings of one profile may be two entries; two profiles are never one. */
 function cacheKey(profile: SeccompProfile): string {
-  const text = JSON.stringify(profile, (_name, value: unknown) =>
-    typeof value === 'bigint' ? `${value}n` : value,
-  );
-  return hash('sha256', `${process.arch}\n${release()}\n${libSeccomp().version}\n${text}`, 'hex');
+  const parts = [process.arch, release(), libSeccomp().version, profileText(profile)];
+  return hash('sha256', parts.join('\n'), 'hex');
 }
 
 const cache = new Map<string, Promise<CompiledSeccomp>>();

@@ -28,9 +28,8 @@ describe("runc's example", () => {
     it(`runc spec ${flags.join(' ')}: ours differs in version, host name and the ambient set alone`, async () => {
       const { config, warnings } = parseConfig(await runcSpec(...flags));
       assert.deepEqual(warnings, []);
-      const ours = defaultSpec(options);
-      const cgroupNamespace = config.linux?.namespaces?.filter(({ type }) => type === 'cgroup') ?? [];
-      if (cgroupNamespace.length > 0) assert.fail('this test is written for a host with cgroup v1');
+      const cgroupVersion = config.linux?.namespaces?.some(({ type }) => type === 'cgroup') ? 2 : 1;
+      const ours = defaultSpec({ ...options, cgroupVersion });
       delete config.process.capabilities?.ambient;
       assert.deepEqual({ ...config, ociVersion: ours.ociVersion, hostname: ours.hostname }, ours);
     });

@@ -7,6 +7,7 @@ import { after, before, describe, it } from 'node:test';
 import { WherryError } from '../../../src/errors.ts';
 import { currentArch } from '../../../src/linux/arch.ts';
 import { compileSeccomp, libseccompVersion, type SeccompProfile } from '../../../src/linux/seccomp.ts';
+import { auditArchitectures, seccompVerdict } from '../../../src/linux/seccomp-verdict.ts';
 import { dockerSeccomp } from '../../../src/oci/docker-profile.ts';
 import { dockerCapabilities } from '../../../src/oci/launch.ts';
 
@@ -212,6 +213,29 @@ describe('system calls newer than the profile', () => {
     assert.ok(plain.filter.length < stubbed.filter.length);
     assert.equal(await errnoOf(few(ENOSYS), '#9999'), ENOSYS);
   });
+});
+
+describe('what is said of a filter beforehand', () => {
+  // The kernel's own answers are in the suites above; numbers are x86_64's.
+  const audit = auditArchitectures.x86_64;
+  const cases: [name: string, number: number, args: bigint[], action: string, value: number][] = [
+    ['execve', 59, [], 'allow', 0],
+    ['mount', 165, [], 'errno', EPERM],
+    ['clone3', 435, [], 'errno', ENOSYS],
+    ['clone, a plain process', 56, [17n], 'allow', 0],
+    ['clone, a namespace', 56, [0x1000_0011n], 'errno', EPERM],
+    ['personality, only asked', 135, [0xffff_ffffn], 'allow', 0],
+    ['personality, 64 bits of it', 135, [0x1_0000_0000n], 'errno', EPERM],
+    ['socket, AF_INET', 41, [2n], 'allow', 0],
+    ['socket, AF_VSOCK', 41, [40n], 'errno', EPERM],
+    ['one that is newer', 9999, [], 'errno', ENOSYS],
+  ];
+  for (const [name, number, args, action, value] of cases) {
+    it(`${name}: ${action} ${value}`, { skip: !isX86 }, async () => {
+      const { filter } = await compileSeccomp(dockerSeccomp(dockerCapabilities, 'x86_64'));
+      assert.deepEqual(seccompVerdict(filter, audit, number, args), { action, value });
+    });
+  }
 });
 
 describe('compiling', () => {
