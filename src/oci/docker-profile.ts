@@ -1,5 +1,5 @@
 /** Docker's default seccomp profile as data, and the choice of the rules that hold for one container. */
-import { z } from 'zod';
+import * as z from 'zod';
 import dockerDefault from './profiles/docker-default.json' with { type: 'json' };
 import { seccompSchema } from './schema-seccomp.ts';
 import type { LinuxSeccomp, LinuxSyscall } from './types.ts';

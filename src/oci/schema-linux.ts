@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { namespaceTypes } from './names.ts';
 import { resourcesSchema } from './schema-resources.ts';
 import { seccompSchema } from './schema-seccomp.ts';

@@ -2,7 +2,7 @@
  * The small schemas that the specification is made of. Every schema's error text is what is allowed there, worded so that
  * "expected <text>, found <value>" is a sentence; nothing else may be put into an error text.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** A number where it is exact, else a bigint: `BigInt(value)` and template strings take both. */
 export type Int64 = number | bigint;

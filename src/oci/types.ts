@@ -1,5 +1,5 @@
 /** The types of config.json, taken from the schema. Names follow specs-go, without its platform prefixes' twins. */
-import type { z } from 'zod';
+import type * as z from 'zod';
 import type { specSchema } from './schema.ts';
 
 export type { Int64 } from './schema-values.ts';
