@@ -207,6 +207,8 @@ static void on_signal(struct source *s, uint32_t events)
     while (read(s->fd, &info, sizeof info) == sizeof info) {
         if (info.ssi_signo == SIGCHLD)
             reap();
+        else if (info.ssi_signo == SIGHUP)
+            continue; /* there is nothing to read anew */
         else if (procs_alive() || players_count())
             log_line("warn", "msg=\"signal ignored: containers are running; see wherry daemon stop --force\" signal=%u "
                              "containers=%u", info.ssi_signo, procs_alive());
@@ -224,7 +226,7 @@ static void reset_process(void)
     sigset_t none;
     cpu_set_t all;
     for (int n = 1; n < 65; n++)
-        signal(n, n == SIGPIPE || n == SIGHUP ? SIG_IGN : SIG_DFL);
+        signal(n, n == SIGPIPE ? SIG_IGN : SIG_DFL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     memset(&all, 0xff, sizeof all);
@@ -352,6 +354,7 @@ static void watch_signals(void)
     sigaddset(&set, SIGCHLD);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (signals.fd < 0)

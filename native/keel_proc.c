@@ -20,7 +20,7 @@
 #include "spawn.h"
 
 #define KINDS (STREAM_END_STDERR_WRITER + 1)
-#define STOP_GRACE 10000 /* ms until a forced stop is given up */
+#define STOP_GRACE 10000 /* ms for a forced stop, the cleaning up by wherryd included */
 
 struct player {
     uint64_t token;
@@ -58,8 +58,8 @@ static int sender = -1;
 
 static uint64_t stop_request;
 static bool stopping;
-static void stop_failed(struct timer *t);
-static struct timer stop_timer = {.fire = stop_failed};
+static void stop_late(struct timer *t);
+static struct timer stop_timer = {.fire = stop_late};
 static void stop_check(void);
 
 static struct proc *proc_by_token(uint64_t token)
@@ -515,12 +515,20 @@ int proc_release(uint64_t token)
 
 /* --- a forced stop --- */
 
-static void stop_failed(struct timer *t)
+static void stop_done(int result)
+{
+    stopping = false;
+    timer_clear(&stop_timer);
+    reply(stop_request, result, NULL, 0);
+    if (!result)
+        keel_end();
+}
+
+static void stop_late(struct timer *t)
 {
     (void)t;
-    stopping = false;
-    log_line("error", "msg=\"stop given up: containers do not end\" containers=%u players=%u", alive, playing);
-    reply(stop_request, -ETIMEDOUT, NULL, 0);
+    log_line("error", "msg=\"a forced stop took too long\" containers=%u players=%u", alive, playing);
+    stop_done(alive || playing ? -ETIMEDOUT : 0);
 }
 
 /* wherryd cleans up after each exit and then acknowledges it, so all acknowledged is all cleaned up. */
@@ -531,10 +539,7 @@ static void stop_check(void)
     for (struct proc *p = procs; p; p = p->next)
         if (!p->acknowledged)
             return;
-    stopping = false;
-    timer_clear(&stop_timer);
-    reply(stop_request, 0, NULL, 0);
-    keel_end();
+    stop_done(0);
 }
 
 void procs_kill(uint64_t request)

@@ -2,7 +2,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { encodeFrame, FieldReader } from '../../../src/daemon/frames.ts';
-import { ConnectionKind, FromClient, FromKeel, MAX_FRAME, ToClient, ToKeel } from '../../../src/daemon/wire.ts';
+import {
+  ConnectionKind,
+  FromClient,
+  FromKeel,
+  MAX_FRAME,
+  ToClient,
+  ToKeel,
+} from '../../../src/daemon/wire.ts';
 import { type Build, builds, Harbour, type Link, until } from './harness.ts';
 
 function ttrpc(stream: number, type: number, payload: Uint8Array): Buffer {
@@ -106,7 +113,11 @@ for (const which of Object.keys(builds) as Build[]) {
     assert.equal(answer.readUInt32BE(0), answer.length - 10);
     assert.equal(answer.readUInt32BE(4), 7, 'on the stream of the frame');
     assert.equal(answer.readUInt8(8), 2, 'a response');
-    assert.deepEqual([...answer.subarray(10, 15)], [10, answer.length - 12, 8, 8, 18], 'Response{Status{code 8, message}}');
+    assert.deepEqual(
+      [...answer.subarray(10, 15)],
+      [10, answer.length - 12, 8, 8, 18],
+      'Response{Status{code 8, message}}',
+    );
     assert.match(answer.toString('latin1'), /over the limit of 4194304 bytes$/);
 
     socket.destroy();

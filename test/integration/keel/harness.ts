@@ -8,7 +8,15 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync }
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { encodeFrame, FieldReader, type Frame, FrameReader, str, u32, u64 } from '../../../src/daemon/frames.ts';
+import {
+  encodeFrame,
+  FieldReader,
+  type Frame,
+  FrameReader,
+  str,
+  u32,
+  u64,
+} from '../../../src/daemon/frames.ts';
 import { FromKeel, ToKeel } from '../../../src/daemon/wire.ts';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
@@ -183,7 +191,9 @@ export class Harbour implements AsyncDisposable {
       WHERRY_LIBEXEC: join(this.folder, 'libexec'),
       // keel is not dumpable: LeakSanitizer cannot look into it.
       ASAN_OPTIONS: 'detect_leaks=0',
-      ...(process.env['WHERRY_TEST_MARK'] === undefined ? {} : { WHERRY_TEST_MARK: process.env['WHERRY_TEST_MARK'] }),
+      ...(process.env['WHERRY_TEST_MARK'] === undefined
+        ? {}
+        : { WHERRY_TEST_MARK: process.env['WHERRY_TEST_MARK'] }),
     };
   }
 
@@ -194,7 +204,15 @@ export class Harbour implements AsyncDisposable {
   startKeel(options: StartOptions = {}): ChildProcess {
     const keel = spawn(
       join(this.bin, 'keel'),
-      ['--run-dir', this.runDir, '--player', join(this.bin, 'player'), ...(options.flags ?? []), '--', ...this.command],
+      [
+        '--run-dir',
+        this.runDir,
+        '--player',
+        join(this.bin, 'player'),
+        ...(options.flags ?? []),
+        '--',
+        ...this.command,
+      ],
       { env: { ...this.env, ...options.env }, stdio: ['ignore', 'ignore', 'pipe'] },
     );
     keel.stderr?.on('data', (bytes: Buffer) => {
@@ -246,7 +264,10 @@ export class Harbour implements AsyncDisposable {
   }
 
   /** Starts the client. */
-  client(args: string[], options: { stdio?: 'pipe'; env?: Record<string, string>; name?: string } = {}): Client {
+  client(
+    args: string[],
+    options: { stdio?: 'pipe'; env?: Record<string, string>; name?: string } = {},
+  ): Client {
     const child = spawn(join(this.bin, options.name ?? 'wherry'), args, {
       env: { ...this.env, ...options.env },
       stdio: 'pipe',
