@@ -22,6 +22,8 @@ export async function runInForeground(
   const { session, deps, operation } = context;
   const { runtime } = deps;
   const { pid } = await runtime.create({ ...request, startAtOnce: true }, operation);
+  // A client that went away meanwhile would never answer.
+  session.signal.throwIfAborted();
   const relay = request.caller?.relayConsole === true ? WaitFlags.RELAY_TERMINAL : 0;
   const waitStatus = await session.wait(pid, options.waitFlags | relay);
   // The caller is the parent, so its word comes first and is known on every kernel.

@@ -76,7 +76,7 @@ async function dispatch(session: ClientSession, deps: CliDependencies, report: R
     const invocation: Invocation = help ? { kind: 'help' } : parseCommand(rest, program);
     if (invocation.kind === 'unknown') {
       await report.error(invocation.error);
-      return UNKNOWN_COMMAND;
+      return invocation.error.kind === 'unimplemented' ? 1 : UNKNOWN_COMMAND;
     }
     if (invocation.kind === 'help') {
       print(helpText(invocation, program));

@@ -1,6 +1,6 @@
 /** Errors and warnings of one call: standard error for people, the file of --log for programs. */
 import { resolve } from 'node:path';
-import type { WherryError } from '../errors.ts';
+import { WherryError } from '../errors.ts';
 import type { FlagValues } from './flags.ts';
 import { appendLog, type LogFormat, logLine } from './log-file.ts';
 import type { ClientSession } from './session.ts';
@@ -31,7 +31,7 @@ export class Report {
   }
 
   async error(error: WherryError, prefix = ''): Promise<void> {
-    const text = prefix + error.describe();
+    const text = prefix + sentence(error);
     this.#warnings = [];
     this.#print('error', text, text);
     await this.#append(logLine(this.#format, 'error', text));
@@ -59,4 +59,10 @@ export class Report {
       this.#session.out(2, `${this.program}: cannot write to --log ${this.#file}: ${reason}\n`);
     }
   }
+}
+
+/** Message, flag or field, and hint. The id is what the caller typed, so the name of its field says nothing here. */
+function sentence(error: WherryError): string {
+  const { path, ...details } = error.details;
+  return path === 'id' ? new WherryError(error.kind, error.message, details).describe() : error.describe();
 }

@@ -142,13 +142,15 @@ describe('launch', () => {
     );
   });
 
-  it('a caller that goes away leaves nothing', async () => {
-    const { runtime } = await launch(['sleep', '100'], { vanish: true });
-    assert.equal(runtime.deleted.length, 1);
-    assert.equal(runtime.containers.size, 0);
-    assert.equal(existsSync(exited(runtime)), false);
-    await nothingLeft();
-  });
+  for (const vanish of ['in create', 'in wait'] as const) {
+    it(`a caller that goes away ${vanish} leaves nothing`, async () => {
+      const { runtime } = await launch(['sleep', '100'], { vanish });
+      assert.equal(runtime.deleted.length, 1);
+      assert.equal(runtime.containers.size, 0);
+      assert.equal(existsSync(exited(runtime)), false);
+      await nothingLeft();
+    });
+  }
 
   it('a root filesystem that is still mounted is left alone', async () => {
     class Stuck extends MemoryRuntime {

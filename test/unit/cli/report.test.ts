@@ -84,6 +84,11 @@ describe('errors', () => {
       [unknown.code, unknown.err],
       [3, 'wherry: unknown command "strat"; did you mean "wherry start"?\n'],
     );
+    const missing = await call(['exec', 'x', 'ls']);
+    assert.deepEqual(
+      [missing.code, missing.err],
+      [1, 'wherry: "exec" is not available in this version of Wherry\n'],
+    );
     const flag = await call(['--frob', 'list']);
     assert.deepEqual(
       [flag.code, flag.err],

@@ -22,6 +22,7 @@ export class MemoryRuntime implements ContainerRuntime {
   readonly contexts: OperationContext[] = [];
   failCreate: WherryError | undefined;
   failDelete: WherryError | undefined;
+  onCreate: () => void = () => {};
 
   add(key: ContainerKey, status: ContainerStatus, extra: Partial<ContainerState> = {}): ContainerState {
     const state: ContainerState = {
@@ -46,9 +47,10 @@ export class MemoryRuntime implements ContainerRuntime {
     this.contexts.push(context);
     if (this.failCreate !== undefined) throw this.failCreate;
     if (this.find(request.key) !== undefined) {
-      throw new WherryError('already-exists', 'container with given ID already exists');
+      throw new WherryError('already-exists', 'container with given ID already exists', { path: 'id' });
     }
     this.created.push(request);
+    this.onCreate();
     return this.add(request.key, request.startAtOnce === true ? 'running' : 'created', {
       bundle: request.bundle,
     });
@@ -68,7 +70,7 @@ export class MemoryRuntime implements ContainerRuntime {
 
   state(key: ContainerKey): ContainerState {
     const state = this.find(key);
-    if (state === undefined) throw new WherryError('not-found', 'container does not exist');
+    if (state === undefined) throw new WherryError('not-found', 'container does not exist', { path: 'id' });
     return state;
   }
 
@@ -143,8 +145,8 @@ export interface CallOptions {
   isTerminal?: [boolean, boolean, boolean];
   /** Wait status of the container's init. */
   waitStatus?: number;
-  /** The client goes away while it waits. */
-  vanish?: boolean;
+  /** When the client goes away. */
+  vanish?: 'in create' | 'in wait';
   request?: Partial<ClientRequest>;
   runtime?: MemoryRuntime;
   deps?: Partial<CliDependencies>;
@@ -173,6 +175,10 @@ export async function callAs(
   const runtime = options.runtime ?? new MemoryRuntime();
   const result: CallResult = { code: undefined, out: '', err: '', waits: [], config: undefined, runtime };
   const abort = new AbortController();
+  const gone = new WherryError('canceled', 'the client has gone');
+  runtime.onCreate = () => {
+    if (options.vanish === 'in create') abort.abort(gone);
+  };
   const session: ClientSession = {
     kind: 'client',
     request: {
@@ -203,9 +209,11 @@ export async function callAs(
     play: () => Promise.reject(unused()),
     wait(pid, flags) {
       result.waits.push({ pid, flags });
-      if (options.vanish !== true) return Promise.resolve(options.waitStatus ?? 0);
-      abort.abort();
-      return Promise.reject(new WherryError('canceled', 'the client has gone'));
+      // As the real link: a client that has gone already never answers.
+      if (abort.signal.aborted) return new Promise(() => {});
+      if (options.vanish === undefined) return Promise.resolve(options.waitStatus ?? 0);
+      abort.abort(gone);
+      return Promise.reject(gone);
     },
     readStdin: () => Promise.reject(unused()),
     exit(code) {
