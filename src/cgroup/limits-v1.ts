@@ -34,8 +34,10 @@ function memory({ memory }: LinuxResources, fresh: boolean, { settings, warnings
   // No limit is what a new cgroup has.
   const wanted = (value: Int64 | undefined): value is Int64 => isSet(value) && !(fresh && value < 0);
   const { limit, swap, reservation, kernel, kernelTCP, swappiness } = memory;
-  // memory.memsw may never be below memory: when an old limit is lifted, the sum must go first.
-  if (limit !== undefined && limit < 0 && wanted(limit)) set('swap', 'memsw.limit_in_bytes', -1, ['ENOENT']);
+  // memory.memsw may never be below memory. In an old cgroup it may have to rise before, and has to fall after.
+  if (!fresh && (isSet(swap) || (isSet(limit) && limit < 0))) {
+    set('swap', 'memsw.limit_in_bytes', swap ?? -1, ['ENOENT', 'EINVAL', 'EBUSY']);
+  }
   if (wanted(limit)) set('limit', 'limit_in_bytes', limit);
   // The file is missing where swap is not accounted; there "no limit" is already true.
   if (wanted(swap)) set('swap', 'memsw.limit_in_bytes', swap, swap < 0 ? ['ENOENT'] : undefined);

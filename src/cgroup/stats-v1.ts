@@ -175,10 +175,11 @@ export class StatsV1 {
 
   #hugetlb(): HugetlbV1[] | undefined {
     const files = this.#files('hugetlb');
-    if (files === undefined) return undefined;
+    const sizes = files?.hugePages() ?? [];
+    if (sizes.length === 0) return undefined;
     const count = (pagesize: string, what: string) =>
       this.#read('hugetlb', `hugetlb.${pagesize}.${what}`, parseCount) ?? 0n;
-    return files.hugePages().map((pagesize) => ({
+    return sizes.map((pagesize) => ({
       pagesize,
       usage: count(pagesize, 'usage_in_bytes'),
       max: count(pagesize, 'max_usage_in_bytes'),
