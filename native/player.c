@@ -22,6 +22,18 @@ static void *map(uint64_t length, int flags, uint64_t offset)
     return address < 0 && address >= -4095 ? 0 : (void *)address;
 }
 
+/*
+ * What the starter ignores or blocks must not reach the container: every signal to its default (sigaction(2)), none blocked.
+ * SIGKILL and SIGSTOP refuse, which is as good.
+ */
+static void reset_signals(void)
+{
+    static const uint64_t standard[4];
+    for (uint64_t signal = 1; signal <= 64; signal++)
+        call(__NR_rt_sigaction, signal, (uint64_t)(uintptr_t)standard, 0, sizeof(uint64_t), 0, 0);
+    call(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, (uint64_t)(uintptr_t)standard, 0, sizeof(uint64_t), 0, 0);
+}
+
 static int player(void)
 {
     struct stat st;
@@ -36,6 +48,7 @@ static int player(void)
     call(__NR_close_range, TAPE_FD, ~0u, CLOSE_RANGE_CLOEXEC, 0, 0, 0);
     if (play_load(&play, page, image, (size_t)st.st_size - TAPE_PAGE) != 0)
         return PLAY_BAD_TAPE;
+    reset_signals();
     return play_run(&play, 0);
 }
 

@@ -89,7 +89,8 @@ export class DataSegment {
     }
   }
 
-  private get stringsBase(): number {
+  /** Where the strings begin in the assembled data; it moves as long as the data grows. */
+  get stringsBase(): number {
     return Math.ceil(this.sections.data.length / 8) * 8;
   }
 }

@@ -99,7 +99,8 @@ const strings = data((offset, { image, limit }) => {
 
 const u32s = (countIndex: number): Format =>
   data((offset, { image, args, limit }) => {
-    const count = Number(args[countIndex]?.value ?? 0n);
+    const claimed = Number(args[countIndex]?.value ?? 0n);
+    const count = Math.min(claimed, Math.floor((image.data.length - offset) / 4));
     const values = Array.from({ length: count }, (_, index) =>
       readNumber(image.data, offset + index * 4, 4).toString(),
     );

@@ -41,10 +41,11 @@ export function numberRegisters(program: readonly Instruction[]): Map<number, nu
 function measure(program: readonly Instruction[]): Map<number, Life> {
   const lives = new Map<number, Life>();
   /** Targets of jumps that have been passed and whose labels have not. */
-  let open: number[] = [];
-  program.forEach((instruction, pc) => {
-    if (open.length > 0) open = open.filter((target) => target > pc);
-    for (const reg of instruction.reads) {
+  const open: number[] = [];
+  for (let pc = 0; pc < program.length; pc++) {
+    const { reads, dst, target: label } = program[pc]!;
+    closePassed(open, pc);
+    for (const reg of reads) {
       const life = lives.get(reg.id);
       if (life === undefined) lives.set(reg.id, { reg, start: -1, end: pc, read: true, unsureFrom: 0 });
       else {
@@ -53,18 +54,27 @@ function measure(program: readonly Instruction[]): Map<number, Life> {
         if (pc >= life.unsureFrom) life.start = -1;
       }
     }
-    if (instruction.dst !== undefined) {
-      const reg = instruction.dst;
-      const life = lives.get(reg.id);
-      const unsureFrom = Math.min(Number.POSITIVE_INFINITY, ...open);
-      if (life === undefined) lives.set(reg.id, { reg, start: pc, end: pc, read: false, unsureFrom });
+    if (dst !== undefined) {
+      const life = lives.get(dst.id);
+      const unsureFrom = nearest(open);
+      if (life === undefined) lives.set(dst.id, { reg: dst, start: pc, end: pc, read: false, unsureFrom });
       else {
         life.end = pc;
         if (pc >= life.unsureFrom) life.unsureFrom = unsureFrom;
       }
     }
-    const target = instruction.target?.target;
+    const target = label?.target;
     if (target !== undefined) open.push(target);
-  });
+  }
   return lives;
+}
+
+function closePassed(open: number[], pc: number): void {
+  for (let index = open.length - 1; index >= 0; index--) if (open[index]! <= pc) open.splice(index, 1);
+}
+
+function nearest(open: readonly number[]): number {
+  let least = Number.POSITIVE_INFINITY;
+  for (const target of open) if (target < least) least = target;
+  return least;
 }

@@ -31,13 +31,21 @@ export class Program {
   /** The container's root filesystem, once it is attached: every path below it starts here. */
   root: Reg = this.tape.reg('root');
 
+  readonly #hows = new Map<string, DataRef>();
+
   step(path: string, does: string): void {
     this.tape.step(path, does);
   }
 
+  /** struct open_how; equal ones share one place, the kernel only reads it. */
   openHow(flags: number, mode = 0, resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS): [DataRef, number] {
-    const encoded = openHow(flags | O_CLOEXEC, resolve, mode);
-    return [this.tape.struct(encoded), encoded.bytes.length];
+    const key = `${flags},${mode},${resolve}`;
+    let ref = this.#hows.get(key);
+    if (ref === undefined) {
+      ref = this.tape.struct(openHow(flags | O_CLOEXEC, resolve, mode));
+      this.#hows.set(key, ref);
+    }
+    return [ref, ref.length];
   }
 
   /** openat2 below a directory descriptor, never leaving it (RESOLVE_IN_ROOT, no magic links): hazards A6, oci-peers 4.1 row 5. */
