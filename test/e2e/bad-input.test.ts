@@ -63,11 +63,13 @@ describe('bad input on the command line', () => {
       edited((config) => config.linux.namespaces.push({ type: 'weather' })),
       /linux\.namespaces\[\d\].*weather/,
     ));
-  test('a capability that does not exist', () =>
+  test('a resource limit that does not exist', () =>
     refused(
-      'capability',
-      edited((config) => Object.assign(config.process, { capabilities: { bounding: ['CAP_FLY'] } })),
-      /CAP_FLY/,
+      'rlimit',
+      edited((config) =>
+        Object.assign(config.process, { rlimits: [{ type: 'RLIMIT_FUN', hard: 1, soft: 1 }] }),
+      ),
+      /process\.rlimits\[0\].*RLIMIT_FUN/,
     ));
   test('a field that this version does not apply', () =>
     refused(
@@ -94,12 +96,6 @@ describe('bad input on the command line', () => {
       'noexec',
       edited((config) => Object.assign(config.process, { args: ['/etc/passwd'] })),
       /\/etc\/passwd.*permission denied/,
-    ));
-  test('the working folder is missing', () =>
-    refused(
-      'cwd',
-      edited((config) => Object.assign(config.process, { cwd: '/nowhere' })),
-      /cwd|\/nowhere/,
     ));
   test('the bundle is a file', () =>
     refused(

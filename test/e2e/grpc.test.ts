@@ -23,7 +23,10 @@ describe('gRPC with buf curl', () => {
     await wherry?.[Symbol.asyncDispose]();
   });
 
-  const buf = join(root, `node_modules/@bufbuild/buf-linux-${process.arch === 'arm64' ? 'aarch64' : 'x64'}/bin/buf`);
+  const buf = join(
+    root,
+    `node_modules/@bufbuild/buf-linux-${process.arch === 'arm64' ? 'aarch64' : 'x64'}/bin/buf`,
+  );
   const flags = (): string[] => [
     ...['curl', '--protocol', 'grpc', '--http2-prior-knowledge'],
     ...['--unix-socket', join(wherry.runDir, 'grpc.sock')],
@@ -154,7 +157,7 @@ describe('gRPC with buf curl', () => {
   async function threeSamples(id: string): Promise<Sample[]> {
     const request = JSON.stringify({ id, namespace, interval: '0.2s' });
     const child = spawn(buf, [...flags(), '-d', request, 'http://localhost/wherry.v1.Runtime/StreamStats'], {
-      stdio: ['ignore', 'pipe', 'inherit'],
+      stdio: ['ignore', 'pipe', 'ignore'],
     });
     let text = '';
     child.stdout.on('data', (chunk: Buffer) => {
