@@ -50,6 +50,8 @@ export class ContainerRecord {
   /** While create or start runs: an exit must not be told before them. */
   exitHeld = true;
   exitTold = false;
+  /** Bytes of state.json, so that a shorter text covers a longer one. */
+  storedLength = 0;
   /** True once a delete runs: a second one waits for nothing. */
   deleting = false;
   readonly #exited = Promise.withResolvers<ExitInfo>();

@@ -39,6 +39,8 @@ const SIGKILL = 9;
 /** A set-up that takes longer hangs on something: keel kills it and the error names the step. */
 const CREATE_DEADLINE_MS = 120_000;
 const REMOVE_DEADLINE_MS = 60_000;
+/** A container that ends is mostly deleted in the same moment. */
+const EXIT_SAVE_DELAY_MS = 20;
 /** rmdir answers EBUSY while the last dying task leaves; runc gives up after about as long. */
 const REMOVE_TRIES = 40;
 
@@ -264,8 +266,16 @@ export class Runtime implements ContainerRuntime {
   onExit(exit: ProcessExit): void {
     const record = this.#byToken.get(exit.token);
     // Unknown: deleted meanwhile. Without a status the parent tells it (noteExit) or nobody can.
-    if (record !== undefined) this.#exited(record, exit.known ? exit.waitStatus : 255 << 8, exit.time);
-    this.#keel.acknowledgeExit(exit.token);
+    if (record === undefined) {
+      this.#keel.acknowledgeExit(exit.token);
+      return;
+    }
+    this.#exited(record, exit.known ? exit.waitStatus : 255 << 8, exit.time);
+    // Written down only when nobody deletes it at once; until then keel remembers it for us.
+    setTimeout(() => {
+      if (!record.deleting && this.#byToken.has(record.token)) this.#store.save(record);
+      this.#keel.acknowledgeExit(exit.token);
+    }, EXIT_SAVE_DELAY_MS);
   }
 
   /** The tape of a bundle as text; nothing is played. */
@@ -411,7 +421,6 @@ export class Runtime implements ContainerRuntime {
   #exited(record: ContainerRecord, waitStatus: number, time: Date): void {
     if (record.exit !== undefined) return;
     record.noteExit({ pid: record.pid, exitStatus: exitStatusOf(waitStatus), exitedAt: time });
-    if (!record.deleting) this.#store.save(record);
     this.#announceExit(record);
   }
 

@@ -4,19 +4,25 @@
  */
 import { createHash } from 'node:crypto';
 import {
+  closeSync,
+  constants,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
-  renameSync,
+  rmdirSync,
   rmSync,
   unlinkSync,
-  writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { WherryError } from '../errors.ts';
 import { ContainerRecord, type StoredContainer } from './record.ts';
 import type { ContainerKey } from './types.ts';
+
+const STATE_FILE = 'state.json';
+const { O_WRONLY, O_CREAT } = constants;
 
 /** Folder name of a scope; the empty scope is `local`. */
 export function scopeFolder(scope: string): string {
@@ -38,8 +44,7 @@ export class StateStore {
   /** Makes the state directory; `already-exists` when it is there. */
   claim(dir: string): void {
     try {
-      mkdirSync(dirname(dir), { recursive: true, mode: 0o711 });
-      mkdirSync(dir, { mode: 0o711 });
+      makeFolder(dir);
     } catch (error) {
       if (errorCode(error) === 'EEXIST') {
         throw new WherryError('already-exists', 'container with given ID already exists', {
@@ -47,26 +52,31 @@ export class StateStore {
           hint: `its state is in ${dir}`,
         });
       }
-      throw new WherryError('internal', `cannot make the state directory ${dir}: ${String(error)}`, {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new WherryError('internal', `cannot make the state directory ${dir}: ${reason}`, {
         cause: error,
       });
     }
   }
 
-  /** Atomic: a reader sees the old or the new text. */
+  /**
+   * One pwrite(2) from the file's start, padded with blanks to what stood there before: the death of wherryd cannot fall into
+   * the middle of it, so a later reader finds the old or the new text without the price of a rename.
+   */
   save(record: ContainerRecord): void {
-    const path = join(record.dir, 'state.json');
-    writeFileSync(`${path}.new`, JSON.stringify(record.stored()));
-    renameSync(`${path}.new`, path);
+    const text = JSON.stringify(record.stored());
+    const padded = text.padEnd(record.storedLength);
+    const file = openSync(join(record.dir, STATE_FILE), O_WRONLY | O_CREAT, 0o600);
+    try {
+      record.storedLength = writeSync(file, padded, 0);
+    } finally {
+      closeSync(file);
+    }
   }
 
   /** After the exec FIFO is gone the container counts as started, also for a wherryd that starts later. */
   removeFifo(record: ContainerRecord): void {
-    try {
-      unlinkSync(record.fifo);
-    } catch {
-      // Already gone: nothing to remember.
-    }
+    removeFile(record.fifo);
   }
 
   hasFifo(record: ContainerRecord): boolean {
@@ -74,7 +84,13 @@ export class StateStore {
   }
 
   remove(dir: string): void {
-    rmSync(dir, { recursive: true, force: true });
+    try {
+      for (const name of [STATE_FILE, 'exec.fifo']) removeFile(join(dir, name));
+      rmdirSync(dir);
+    } catch {
+      // Something else lies there, or somebody was quicker.
+      rmSync(dir, { recursive: true, force: true });
+    }
   }
 
   /** Every container that an earlier wherryd left in the run folder; damaged entries are reported and skipped. */
@@ -85,7 +101,7 @@ export class StateStore {
         for (const id of names(join(this.#base, scope, namespace))) {
           const dir = join(this.#base, scope, namespace, id);
           try {
-            found.push(revive(dir, JSON.parse(readFileSync(join(dir, 'state.json'), 'utf8'))));
+            found.push(revive(dir, JSON.parse(readFileSync(join(dir, STATE_FILE), 'utf8'))));
           } catch (error) {
             onDamaged(dir, error);
           }
@@ -111,6 +127,25 @@ function revive(dir: string, stored: StoredContainer): ContainerRecord {
     record.noteExit({ ...stored.exit, exitedAt: new Date(stored.exit.exitedAt) });
   }
   return record;
+}
+
+/** Its parents are there from the second container on. */
+function makeFolder(dir: string): void {
+  try {
+    mkdirSync(dir, { mode: 0o711 });
+  } catch (error) {
+    if (errorCode(error) !== 'ENOENT') throw error;
+    mkdirSync(dirname(dir), { recursive: true, mode: 0o711 });
+    mkdirSync(dir, { mode: 0o711 });
+  }
+}
+
+function removeFile(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if (errorCode(error) !== 'ENOENT') throw error;
+  }
 }
 
 function names(dir: string): string[] {
