@@ -34,6 +34,8 @@ export class EventQueue {
   private client: TtrpcClient | undefined;
   private running: Promise<void> | undefined;
   private lost = 0;
+  private away = false;
+  private readonly flushes = new Set<() => void>();
 
   constructor(options: EventQueueOptions) {
     this.address = options.address;
@@ -53,15 +55,15 @@ export class EventQueue {
     this.running ??= this.run();
   }
 
-  /** Resolves when all is delivered, or after `timeout` milliseconds. */
+  /** Resolves when all is delivered, when containerd turns out to be away, or after `timeout` milliseconds. */
   async flush(timeout: number): Promise<void> {
-    if (this.running === undefined) return;
-    const timer = new AbortController();
-    await Promise.race([
-      this.running,
-      sleep(timeout, undefined, { signal: timer.signal }).catch(() => undefined),
-    ]);
-    timer.abort();
+    if (this.running === undefined || this.away) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.flushes.add(resolve);
+    const timer = setTimeout(resolve, timeout);
+    await promise;
+    clearTimeout(timer);
+    this.flushes.delete(resolve);
   }
 
   close(): void {
@@ -79,10 +81,8 @@ export class EventQueue {
       } catch (thrown) {
         if (this.stop.signal.aborted) return;
         const error = WherryError.from(thrown);
-        if (
-          error.kind === 'invalid-argument' ||
-          (error.kind !== 'unavailable' && ++refusals > MAX_REFUSALS)
-        ) {
+        this.away = error.kind === 'unavailable' || error.kind === 'deadline-exceeded';
+        if (error.kind === 'invalid-argument' || (!this.away && ++refusals > MAX_REFUSALS)) {
           this.log.error('containerd refuses an event', {
             ...this.fields(),
             topic: event.topic,
@@ -92,17 +92,24 @@ export class EventQueue {
           if (backoff === FIRST_BACKOFF_MS) {
             this.log.debug('an event waits for containerd', { ...this.fields(), error: error.message });
           }
+          if (this.away) this.endFlushes();
           await sleep(backoff, undefined, { signal: this.stop.signal }).catch(() => undefined);
           backoff = Math.min(backoff * 2, MAX_BACKOFF_MS);
           continue;
         }
       }
+      this.away = false;
       this.queue.shift();
       backoff = FIRST_BACKOFF_MS;
       refusals = 0;
     }
     // In the same turn as the look that found nothing, so that no push falls between.
     this.running = undefined;
+    this.endFlushes();
+  }
+
+  private endFlushes(): void {
+    for (const resolve of this.flushes) resolve();
   }
 
   private async deliver(envelope: Envelope): Promise<void> {

@@ -20,7 +20,7 @@ interface PendingCall {
   reject(error: WherryError): void;
 }
 
-export class TtrpcClient {
+export class TtrpcClient implements Disposable {
   private readonly socket: Socket;
   private readonly pending = new Map<number, PendingCall>();
   private readonly cutter: FrameCutter;
@@ -107,6 +107,10 @@ export class TtrpcClient {
   close(): void {
     this.fail(new WherryError('canceled', 'ttrpc: closed by us'));
     this.socket.destroy();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
   }
 
   private onFrame(frame: Frame): void {
