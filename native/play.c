@@ -35,72 +35,55 @@ static unsigned kind_of(const struct tape_instruction *in, unsigned n)
     return (in->kinds >> (2 * n)) & 3;
 }
 
-static int may_be(unsigned kind, unsigned allowed)
-{
-    return (allowed >> kind) & 1;
-}
+enum { NUMBER = 1u << KIND_IMMEDIATE, VALUE = NUMBER | 1u << KIND_REGISTER };
+enum { MEMORY = 1u << KIND_DATA | 1u << KIND_SHARED, ANY = VALUE | MEMORY, BY_WIDTH = 255 };
 
-#define ANY 15u
-#define NUMBER (1u << KIND_IMMEDIATE)
-#define VALUE (NUMBER | 1u << KIND_REGISTER)
-#define MEMORY (1u << KIND_DATA | 1u << KIND_SHARED)
+/* What each instruction takes: arguments, their kinds, bytes behind an address, whether it jumps. */
+static const struct rule {
+    uint8_t nargs, allowed, size, jumps;
+} rules[] = {
+    [OP_SYSCALL] = {TAPE_MAX_ARGS, ANY, 1, 0},
+    [OP_ON_ERRNO] = {1, NUMBER, 0, 1},
+    [OP_STORE] = {1, MEMORY, BY_WIDTH, 0},
+    [OP_LOAD] = {1, MEMORY, BY_WIDTH, 0},
+    [OP_JUMP_MASK] = {2, VALUE, 0, 1},
+    [OP_DECIMAL] = {1, MEMORY, TAPE_DECIMAL_BYTES, 0},
+    [OP_HALT] = {1, NUMBER, 0, 0},
+    [OP_LANE] = {1, NUMBER, 0, 0},
+    [OP_FAIL] = {1, NUMBER, 0, 0},
+    [OP_SET] = {1, ANY, 1, 0},
+};
 
-/* Argument n is of an allowed kind, and if it is an address, `size` bytes there are the tape's. */
-static int good_arg(const struct play *p, const struct tape_instruction *in, unsigned n, unsigned allowed, unsigned size)
+/* An argument is of an allowed kind, and if it is an address, `size` bytes there are the tape's. */
+static int good_arg(const struct play *p, uint64_t arg, unsigned kind, const struct rule *rule, unsigned size)
 {
-    uint64_t arg = in->args[n];
-    unsigned kind = kind_of(in, n);
-    if (!may_be(kind, allowed))
+    if (!(rule->allowed >> kind & 1))
         return 0;
-    switch (kind) {
-    case KIND_DATA:
+    if (kind == KIND_DATA)
         return size <= p->data_length && arg <= p->data_length - size;
-    case KIND_REGISTER:
-        return arg < TAPE_REGISTERS;
-    case KIND_SHARED:
+    if (kind == KIND_SHARED)
         return arg >= TAPE_SLOTS_OFFSET && arg <= TAPE_PAGE - size;
-    default:
-        return 1;
-    }
+    return kind == KIND_IMMEDIATE || arg < TAPE_REGISTERS;
 }
 
 static int good_instruction(const struct play *p, uint32_t pc)
 {
-    static const uint8_t arity[] = {
-        [OP_ON_ERRNO] = 1, [OP_STORE] = 1, [OP_LOAD] = 1, [OP_JUMP_MASK] = 2, [OP_DECIMAL] = 1,
-        [OP_HALT] = 1, [OP_LANE] = 1, [OP_FAIL] = 1, [OP_SET] = 1,
-    };
     const struct tape_instruction *in = &p->code[pc];
-    int jump_ok = in->target > pc && in->target < p->instructions;
-    int width_ok = in->b == 4 || in->b == 8;
 
-    if (in->op != OP_SYSCALL && (in->op == 0 || in->op > OP_SET || in->nargs != arity[in->op]))
+    if (in->op == 0 || in->op > OP_SET)
         return 0;
-    switch (in->op) {
-    case OP_SYSCALL:
-        if (in->nargs > TAPE_MAX_ARGS)
+    const struct rule *rule = &rules[in->op];
+    unsigned size = rule->size == BY_WIDTH ? in->b : rule->size;
+    if (in->nargs > rule->nargs || (in->nargs < rule->nargs && in->op != OP_SYSCALL))
+        return 0;
+    if (rule->jumps && (in->target <= pc || in->target >= p->instructions))
+        return 0;
+    if (rule->size == BY_WIDTH && size != 4 && size != 8)
+        return 0;
+    for (unsigned n = 0; n < in->nargs; n++)
+        if (!good_arg(p, in->args[n], kind_of(in, n), rule, size))
             return 0;
-        for (unsigned n = 0; n < in->nargs; n++)
-            if (!good_arg(p, in, n, ANY, 1))
-                return 0;
-        return 1;
-    case OP_ON_ERRNO:
-        return jump_ok && good_arg(p, in, 0, NUMBER, 0);
-    case OP_STORE:
-    case OP_LOAD:
-        return width_ok && good_arg(p, in, 0, MEMORY, in->b);
-    case OP_JUMP_MASK:
-        return jump_ok && good_arg(p, in, 0, VALUE, 0) && good_arg(p, in, 1, VALUE, 0);
-    case OP_DECIMAL:
-        return good_arg(p, in, 0, MEMORY, TAPE_DECIMAL_BYTES);
-    case OP_LANE:
-        return good_arg(p, in, 0, NUMBER, 0) && in->args[0] < TAPE_LANES;
-    case OP_HALT:
-    case OP_FAIL:
-        return good_arg(p, in, 0, NUMBER, 0);
-    default: /* OP_SET */
-        return good_arg(p, in, 0, ANY, 1);
-    }
+    return in->op != OP_LANE || in->args[0] < TAPE_LANES;
 }
 
 static int bad(struct play *p, uint32_t pc)
@@ -112,7 +95,7 @@ static int bad(struct play *p, uint32_t pc)
     return -EINVAL;
 }
 
-/* The parts lie in the order header, code, data, relocations and do not overlap: nothing checked can be changed later. */
+/* Header, code, data, relocations lie in this order: what was checked cannot be changed by what is played. */
 static int good_header(const struct tape_header *h, size_t length)
 {
     uint64_t code_end = h->code + (uint64_t)h->instructions * sizeof(struct tape_instruction);
@@ -163,34 +146,29 @@ int play_load(struct play *p, void *shared_page, void *image, size_t image_len)
 
 static uint64_t value_of(const struct play *p, const struct tape_instruction *in, unsigned n)
 {
-    switch (kind_of(in, n)) {
-    case KIND_DATA:
-        return (uint64_t)(uintptr_t)(p->data + in->args[n]);
-    case KIND_REGISTER:
-        return (uint64_t)p->registers[in->args[n]];
-    case KIND_SHARED:
-        return (uint64_t)(uintptr_t)(p->page + in->args[n]);
-    default:
+    unsigned kind = kind_of(in, n);
+
+    if (kind == KIND_IMMEDIATE)
         return in->args[n];
-    }
+    if (kind == KIND_REGISTER)
+        return (uint64_t)p->registers[in->args[n]];
+    return (uint64_t)(uintptr_t)(kind == KIND_DATA ? p->data : p->page) + in->args[n];
 }
 
+/* RESOLVE_IN_ROOT gives up with EAGAIN whenever somebody else mounts or renames at the same time. */
 static long call(const struct play *p, const struct tape_instruction *in)
 {
     uint64_t args[TAPE_MAX_ARGS];
+    unsigned attempts = 0;
     long result;
 
     for (unsigned n = 0; n < TAPE_MAX_ARGS; n++)
         args[n] = n < in->nargs ? value_of(p, in, n) : 0;
-    for (int again = 0;;) {
+    do
         result = play_syscall((int)in->target, args);
-        if (result == -EINTR && in->target != __NR_close)
-            continue;
-        /* RESOLVE_IN_ROOT gives this up whenever somebody else mounts or renames at the same time. */
-        if (result == -EAGAIN && in->target == __NR_openat2 && ++again < AGAIN_LIMIT)
-            continue;
-        return result;
-    }
+    while ((result == -EINTR && in->target != __NR_close) ||
+           (result == -EAGAIN && in->target == __NR_openat2 && ++attempts < AGAIN_LIMIT));
+    return result;
 }
 
 static void copy(void *to, const void *from, uint8_t width)

@@ -23,8 +23,8 @@ static void *map(uint64_t length, int flags, uint64_t offset)
 }
 
 /*
- * What the starter ignores or blocks must not reach the container: every signal to its default (sigaction(2)), none blocked.
- * SIGKILL and SIGSTOP refuse, which is as good.
+ * What the starter ignores or blocks must not reach the container: every signal to its default (sigaction(2)), none
+ * blocked. SIGKILL and SIGSTOP refuse, which is as good.
  */
 static void reset_signals(void)
 {

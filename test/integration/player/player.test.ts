@@ -17,7 +17,7 @@ import * as c from '../../../src/linux/constants.ts';
 import { errnoNumbers } from '../../../src/linux/errno.ts';
 import * as s from '../../../src/linux/structs.ts';
 import { fieldOf, sizeOf } from '../../../src/linux/structs-layout.ts';
-import { Field, INSTRUCTION_BYTES, Op } from '../../../src/tape/format.ts';
+import { Field, INSTRUCTION_BYTES, Op, PAGE_BYTES } from '../../../src/tape/format.ts';
 import type { DataRef, Reg } from '../../../src/tape/refs.ts';
 import { Tape } from '../../../src/tape/tape.ts';
 import { Build, play } from './player.ts';
@@ -360,6 +360,32 @@ for (const kind of ['shipped', 'sanitized'] as const)
       // ls itself holds /proc/self/fd open.
       assert.equal(stdout.replace(/\s+$/, ''), 'one two b c\n4');
       assert.equal(waitStatus, 0);
+    });
+
+    test('what the starter ignores and blocks does not reach the program', async () => {
+      const show = new Tape();
+      const argv = ['grep', '-E', 'Sig(Ign|Blk)', '/proc/self/status'].map((text) => show.cstr(text));
+      show.syscall('execve', ['/bin/grep', show.pointers([...argv, null]), show.pointers([null])]);
+      const path = join(folder, `show-${kind}`);
+      writeFileSync(path, Buffer.concat([Buffer.alloc(PAGE_BYTES), show.assemble().image]));
+
+      const starter = new Tape();
+      const SIG_IGN = 1;
+      const ignore = starter.struct(s.encode('sigaction', { sa_handler: SIG_IGN }));
+      for (const signal of [c.SIGHUP, c.SIGPIPE, c.SIGXFSZ, 40])
+        starter.syscall('rt_sigaction', [signal, ignore, 0, 8]);
+      const mask = starter.bytes(Buffer.from('ffffffffffffffff', 'hex'));
+      starter.syscall('rt_sigprocmask', [c.SIG_SETMASK, mask, 0, 8]);
+      // The player has closed its own tape, so this becomes descriptor 3.
+      starter.syscall('openat', [c.AT_FDCWD, path, c.O_RDWR]);
+      starter.syscall('execve', [
+        player,
+        starter.pointers([starter.cstr('player'), null]),
+        starter.pointers([null]),
+      ]);
+      const { stdout, error } = await play(player, starter.assemble());
+      assert.equal(error, undefined);
+      assert.deepEqual(stdout.match(/[0-9a-f]{16}/g), ['0000000000000000', '0000000000000000']);
     });
 
     test('openat2 succeeds in a root while others mount and rename', async () => {
