@@ -221,3 +221,37 @@ test("a watcher that throws does not take the others' samples", async (t) => {
   assert.deepEqual(seen, [1n, 2n]);
   assert.equal(warned.mock.callCount(), 2);
 });
+
+test('who comes while a sample is under way gets that one', async () => {
+  const clock = new ManualClock();
+  const source = new Source();
+  const gate = Promise.withResolvers<void>();
+  source.gate = gate.promise;
+  const hub = new StatsHub(source, clock);
+  const first = watch(hub, 100);
+  await clock.advance(10);
+  const second = watch(hub, 100);
+  await clock.advance(10);
+  gate.resolve();
+  await settled();
+  assert.deepEqual([first.seen, second.seen, source.taken], [[1n], [1n], 1]);
+});
+
+test('a watcher may stop another one while both are being told', async () => {
+  const clock = new ManualClock();
+  const hub = new StatsHub(new Source(), clock);
+  let stopSecond = () => {};
+  const stopFirst = hub.subscribe(
+    key,
+    100,
+    () => {
+      stopFirst();
+      stopSecond();
+    },
+    () => {},
+  );
+  const { seen, stop } = watch(hub, 100);
+  stopSecond = stop;
+  await clock.advance(1000);
+  assert.deepEqual([seen, hub.size, clock.pending], [[], 0, 0]);
+});
