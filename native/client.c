@@ -214,7 +214,7 @@ static void link_lost(void)
     exit(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
 }
 
-/* Obeys until EXIT. Returns when keel went away before it had greeted us: it was about to end. */
+/* Obeys until EXIT. Returns when keel went away before it had greeted us. */
 static void serve(void)
 {
     struct cutter c = {.header = HEADER_SIZE, .max = HEADER_SIZE + MAX_FRAME, .size = link_frame_size};
@@ -252,7 +252,8 @@ int main(int argc, char **argv)
             printf("wherryd is not running\n");
             return is(argc, argv, "status") ? 3 : 0;
         }
-        if (server < 0)
+        bool found = server >= 0;
+        if (!found)
             server = start_and_connect(run_dir, named);
         if (start) { /* it is a status, once there is one to ask */
             char *status[] = {argv[0], argv[1], "status", NULL};
@@ -262,6 +263,8 @@ int main(int argc, char **argv)
         }
         serve();
         close(server);
-    }
-    fail(1, "keel ends whenever it is started; see wherryd.log in", run_dir);
+        if (!found)
+            break;
+    } /* one that we found was about to end: there will be another */
+    fail(1, "wherryd does not come up; see its log, wherryd.log in", run_dir);
 }

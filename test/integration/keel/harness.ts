@@ -93,10 +93,14 @@ export class Link {
   readonly socket: Socket;
   #request = 0n;
   closed = false;
+  /** Sees each frame first; true keeps it out of the inbox. */
+  onFrame: ((frame: Frame) => boolean) | undefined;
 
   constructor(socket: Socket) {
     this.socket = socket;
-    const reader = new FrameReader((frame) => this.inbox.add(frame));
+    const reader = new FrameReader((frame) => {
+      if (this.onFrame?.(frame) !== true) this.inbox.add(frame);
+    });
     socket.on('data', (bytes: Buffer) => reader.push(bytes));
     socket.on('error', () => {});
     socket.on('close', () => {
@@ -296,9 +300,13 @@ export class Client {
   readonly child: ChildProcess;
   stdout = '';
   stderr = '';
+  #closed = false;
 
   constructor(child: ChildProcess) {
     this.child = child;
+    child.on('close', () => {
+      this.#closed = true;
+    });
     child.stdin?.on('error', () => {});
     child.stdout?.on('data', (bytes: Buffer) => {
       this.stdout += bytes.toString();
@@ -310,7 +318,7 @@ export class Client {
 
   /** Exit code, or 128 + signal; its output is complete then. */
   async end(): Promise<number> {
-    if (this.child.exitCode === null && this.child.signalCode === null) await once(this.child, 'close');
+    await until('the client ends', () => this.#closed);
     const { exitCode, signalCode } = this.child;
     return exitCode ?? 128 + (signalCode === 'SIGKILL' ? 9 : signalCode === 'SIGTERM' ? 15 : 1);
   }

@@ -7,14 +7,20 @@ import {
   CLONE_PARENT,
   MSG_NOSIGNAL,
   O_CLOEXEC,
+  O_NOCTTY,
+  O_NONBLOCK,
+  O_RDWR,
+  O_WRONLY,
+  TIOCGPTPEER,
+  TIOCSCTTY,
+  TIOCSPTLCK,
 } from '../../../src/linux/constants.ts';
 import { cloneArgs, iovecs, msghdr, scmRights, scmRightsOffset } from '../../../src/linux/structs.ts';
 import type { Reg } from '../../../src/tape/refs.ts';
 import { Tape } from '../../../src/tape/tape.ts';
 
-const O_WRONLY = 1;
-const O_NONBLOCK = 0o4000;
 const REGISTRATION = 4;
+const CONSOLE = 5;
 
 export interface InitOptions {
   /** What the init becomes; absent: it pauses for ever. */
@@ -26,6 +32,8 @@ export interface InitOptions {
   stdout?: string;
   /** A FIFO that becomes its stdin; keel gets a writer. */
   stdin?: string;
+  /** Its streams are a terminal, whose master goes out by descriptor 5. */
+  terminal?: boolean;
   /** In a pid namespace of its own. */
   ownPids?: boolean;
   /** The player does not end after the clone. */
@@ -52,6 +60,26 @@ function register(tape: Tape, token: bigint, ends: [number, Reg][]): void {
     control: { at: control, length: rights.bytes.length },
   });
   tape.syscall('sendmsg', [REGISTRATION, tape.struct(message), MSG_NOSIGNAL]);
+}
+
+/** setsid, a pty as streams and controlling terminal, its master sent to the console socket. */
+function openTerminal(tape: Tape): void {
+  const master = tape.syscall('openat', [AT_FDCWD, '/dev/ptmx', O_RDWR | O_NOCTTY | O_CLOEXEC]);
+  tape.syscall('ioctl', [master, TIOCSPTLCK, tape.space(4)]);
+  const slave = tape.syscall('ioctl', [master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC]);
+  const rights = scmRights([0]);
+  const control = tape.struct(rights);
+  tape.store(master, control.at(scmRightsOffset(0), 4), 4);
+  const message = msghdr({
+    iov: tape.struct(iovecs([{ at: tape.bytes(Buffer.from('/dev/ptmx')), length: 9 }])),
+    iovCount: 1,
+    control: { at: control, length: rights.bytes.length },
+  });
+  tape.syscall('sendmsg', [CONSOLE, tape.struct(message), MSG_NOSIGNAL]);
+  tape.syscall('setsid', []);
+  for (const fd of [0, 1, 2]) tape.syscall('dup3', [slave, fd, 0]);
+  tape.syscall('ioctl', [0, TIOCSCTTY, 0]);
+  tape.syscall('close', [master]);
 }
 
 /** The image of a tape whose player clones one init. */
@@ -90,6 +118,7 @@ export function initTape(token: bigint, options: InitOptions = {}): Uint8Array {
     tape.syscall('dup3', [writer, 1, 0]);
   }
   register(tape, token, ends);
+  if (options.terminal === true) openTerminal(tape);
   if (options.exit !== undefined) tape.halt(options.exit);
   if (options.args !== undefined) {
     const texts = (list: string[]) => tape.pointers([...list.map((one) => tape.cstr(one)), null]);
