@@ -140,8 +140,9 @@ export class Program {
     const file = tape.syscall('openat', [AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0], {
       on: tolerate(first.mayFail, done),
     });
-    for (const { value, field, mayFail } of values) {
-      this.step(field, `write ${value} to ${path}`);
+    for (const entry of values) {
+      const { value, field, mayFail } = entry;
+      if (entry !== first) this.step(field, `write ${value} to ${path}`);
       const next = tape.label('next');
       tape.syscall('write', [file, value, Buffer.byteLength(value)], { on: tolerate(mayFail, next) });
       tape.place(next);
