@@ -1,0 +1,489 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { Options } from '../../../shim/gen/containerd/runc/v1/oci.ts';
+import {
+  CloseIORequest,
+  CreateTaskRequest,
+  type DeleteResponse,
+  KillRequest,
+  StateRequest,
+  type StateResponse,
+  UpdateTaskRequest,
+} from '../../../shim/gen/containerd/task/v2/shim.ts';
+import { Metrics } from '../../../shim/gen/io/containerd/cgroups/v1/metrics.ts';
+import { Metrics as MetricsV2 } from '../../../shim/gen/io/containerd/cgroups/v2/metrics.ts';
+import { Options as RuntimeOptions } from '../../../shim/gen/runtimeoptions/v1/api.ts';
+import { encodeMetrics } from '../../../shim/task/metrics.ts';
+import { optionsFromToml } from '../../../shim/task/options.ts';
+import { createTaskService } from '../../../shim/task/service.ts';
+import type { CallContext } from '../../../shim/ttrpc/service.ts';
+import { WherryError } from '../../../src/errors.ts';
+import { MemoryRuntime } from './support/runtime.ts';
+import { recordingLog } from './support/world.ts';
+
+function setUp() {
+  const bundle = mkdtempSync(join(tmpdir(), 'wherry-task-'));
+  const runtime = new MemoryRuntime();
+  const groups: string[] = [];
+  const service = createTaskService({
+    runtime,
+    log: recordingLog(),
+    version: '1.2.3',
+    shimPid: 77,
+    groups: {
+      joined(listener, id) {
+        groups.push(`joined ${listener} ${id}`);
+        return 'unix:///address';
+      },
+      failed: (listener, id) => void groups.push(`failed ${listener} ${id}`),
+      shutdown: (listener) => void groups.push(`shutdown ${listener}`),
+    },
+  });
+  const context: CallContext = {
+    namespace: 'ns',
+    scope: '/c.sock',
+    listenerId: 3n,
+    signal: new AbortController().signal,
+    requestId: 'r',
+  };
+  const call = async (name: string, request: object, more: Partial<CallContext> = {}): Promise<unknown> => {
+    const method = service.methods[name];
+    if (method === undefined) throw new Error(`no method ${name}`);
+    // Through the codec, so that absent fields are what the wire makes of them.
+    const decoded = method.request.decode(
+      method.request.encode(requestCodecs(name).fromPartial(request)).finish(),
+    );
+    return method.handle(decoded, { ...context, ...more });
+  };
+  return {
+    bundle,
+    runtime,
+    groups,
+    call,
+    key: { scope: '/c.sock', namespace: 'ns', id: 'box' },
+    [Symbol.dispose]: () => rmSync(bundle, { recursive: true, force: true }),
+  };
+}
+
+function requestCodecs(name: string): { fromPartial(fields: object): unknown } {
+  switch (name) {
+    case 'Create':
+      return CreateTaskRequest;
+    case 'Kill':
+      return KillRequest;
+    case 'CloseIO':
+      return CloseIORequest;
+    case 'Update':
+      return UpdateTaskRequest;
+    default:
+      return StateRequest;
+  }
+}
+
+const methodNames = [
+  'State',
+  'Create',
+  'Start',
+  'Delete',
+  'Pids',
+  'Pause',
+  'Resume',
+  'Checkpoint',
+  'Kill',
+  'Exec',
+  'ResizePty',
+  'CloseIO',
+  'Update',
+  'Wait',
+  'Stats',
+  'Connect',
+  'Shutdown',
+];
+
+describe('the task service', () => {
+  it('takes a container from Create to Delete', async () => {
+    using world = setUp();
+    const { call, bundle, runtime, key } = world;
+    const stdio = { stdin: '', stdout: '/fifo/out', stderr: '/fifo/err', terminal: false };
+    const rootfs = [{ type: 'overlay', source: 'overlay', target: '', options: ['lowerdir=/a:/b'] }];
+    const options = {
+      typeUrl: 'containerd.runc.v1.Options',
+      value: Buffer.from(
+        Options.encode(
+          Options.fromPartial({
+            noPivotRoot: true,
+            ioUid: 1000,
+            binaryName: 'crun',
+            root: '/r',
+            systemdCgroup: true,
+          }),
+        ).finish(),
+      ),
+    };
+    assert.deepEqual(await call('Create', { id: 'box', bundle, rootfs, options, ...stdio }), { pid: 100 });
+    const [request] = runtime.requests;
+    assert.deepEqual(request, {
+      key,
+      bundle,
+      rootfsMounts: rootfs,
+      stdio,
+      ioUid: 1000,
+      ioGid: 0,
+      noPivotRoot: true,
+      noNewKeyring: false,
+      systemdCgroup: true,
+    });
+    assert.deepEqual(readdirSync(bundle).sort(), ['address', 'init.pid', 'options.json', 'runtime']);
+    const text = (name: string) => readFileSync(join(bundle, name), 'utf8');
+    assert.deepEqual(
+      [text('runtime'), text('address'), text('init.pid')],
+      ['crun', 'unix:///address', '100'],
+    );
+    assert.deepEqual(JSON.parse(text('options.json')), {
+      no_pivot_root: true,
+      io_uid: 1000,
+      binary_name: 'crun',
+      root: '/r',
+      systemd_cgroup: true,
+    });
+
+    const created = (await call('State', { id: 'box' })) as StateResponse;
+    assert.deepEqual(
+      [created.status, created.pid, created.exitStatus, created.stdout],
+      [1, 100, 0, '/fifo/out'],
+    );
+    assert.equal(created.exitedAt?.toISOString(), '0001-01-01T00:00:00.000Z');
+    const waits = [call('Wait', { id: 'box' }), call('Wait', { id: 'box' })];
+    assert.deepEqual(await call('Start', { id: 'box' }), { pid: 100 });
+    await assert.rejects(call('Start', { id: 'box' }), {
+      kind: 'failed-precondition',
+      message: /^OCI runtime start failed: /,
+    });
+    await assert.rejects(call('Delete', { id: 'box' }), {
+      kind: 'failed-precondition',
+      message: /^failed to delete task: /,
+    });
+    assert.deepEqual(await call('Pids', { id: 'box' }), { processes: [{ pid: 100 }] });
+    assert.deepEqual(await call('Connect', { id: 'box' }), { shimPid: 77, taskPid: 100, version: '1.2.3' });
+    await call('CloseIO', { id: 'box' });
+    await call('CloseIO', { id: 'box', stdin: true });
+    assert.deepEqual(runtime.stdinClosed, ['box']);
+    assert.deepEqual(await call('Kill', { id: 'box', signal: 9 }), {});
+    const exit = { exitStatus: 137, exitedAt: new Date(1_700_000_001_500) };
+    assert.deepEqual(await Promise.all(waits), [exit, exit]);
+    assert.deepEqual(await call('Wait', { id: 'box' }), exit);
+    await assert.rejects(call('Kill', { id: 'box', signal: 9 }), {
+      kind: 'not-found',
+      message: /process already finished/,
+    });
+    const stopped = (await call('State', { id: 'box' })) as StateResponse;
+    assert.deepEqual(
+      [stopped.status, stopped.pid, stopped.exitStatus, stopped.exitedAt],
+      [3, 100, 137, exit.exitedAt],
+    );
+    assert.deepEqual(await call('Delete', { id: 'box' }), { pid: 100, ...exit });
+    await assert.rejects(call('State', { id: 'box' }), {
+      kind: 'not-found',
+      message: /container not created/,
+    });
+    await call('Shutdown', { id: 'box' });
+    assert.deepEqual(world.groups, ['joined 3 box', 'shutdown 3']);
+  });
+
+  it('gives a repeated Delete the same answer, also while the first is under way', async () => {
+    using world = setUp();
+    const { call, bundle, runtime, key } = world;
+    await call('Create', { id: 'box', bundle });
+    runtime.exit(key, 5);
+    const gate = Promise.withResolvers<void>();
+    runtime.deleteGate = gate.promise;
+    const controller = new AbortController();
+    const first = call('Delete', { id: 'box' }, { signal: controller.signal });
+    controller.abort();
+    const second = call('Delete', { id: 'box' });
+    gate.resolve();
+    const answer = { pid: 100, exitStatus: 5, exitedAt: new Date(1_700_000_001_500) };
+    assert.deepEqual(await Promise.all([first, second, call('Delete', { id: 'box' })]), [
+      answer,
+      answer,
+      answer,
+    ]);
+    assert.equal(runtime.deletes, 1);
+    await call('Create', { id: 'box', bundle });
+    runtime.exit({ ...key }, 0);
+    assert.equal(((await call('Delete', { id: 'box' })) as DeleteResponse).pid, 101);
+    await assert.rejects(call('Delete', { id: 'other' }), { kind: 'not-found' });
+  });
+
+  it('keeps the text and kind of a failed create behind its prefix, and leaves nothing known', async () => {
+    using world = setUp();
+    const { call, bundle, runtime } = world;
+    runtime.failure = new WherryError('not-found', 'exec: "nope": executable file not found in $PATH', {
+      path: 'process.args[0]',
+    });
+    await assert.rejects(call('Create', { id: 'box', bundle }), {
+      kind: 'not-found',
+      message: 'OCI runtime create failed: exec: "nope": executable file not found in $PATH',
+      details: { path: 'process.args[0]' },
+    });
+    await assert.rejects(call('Delete', { id: 'box' }), { kind: 'not-found' });
+    assert.deepEqual(world.groups, ['joined 3 box', 'failed 3 box']);
+  });
+
+  it('names the field that is wrong', async () => {
+    using world = setUp();
+    const { call, bundle } = world;
+    const bad = { kind: 'invalid-argument' };
+    for (const name of methodNames) {
+      if (['Pause', 'Resume', 'Checkpoint', 'Exec', 'ResizePty', 'Update', 'Shutdown'].includes(name))
+        continue;
+      await assert.rejects(call(name, { bundle }), { ...bad, message: 'id: must not be empty' }, name);
+      await assert.rejects(
+        call(name, { id: '../up', bundle }),
+        { ...bad, message: /^id: "\.\.\/up" is not a name/ },
+        name,
+      );
+      await assert.rejects(
+        call(name, { id: 'x', bundle }, { namespace: 'a/b' }),
+        { ...bad, message: /^namespace: / },
+        name,
+      );
+    }
+    await assert.rejects(call('Create', { id: 'x' }), {
+      ...bad,
+      message: /^bundle: "" is not an absolute path/,
+    });
+    await assert.rejects(call('Create', { id: 'x', bundle: 'here' }), { ...bad, message: /^bundle: / });
+    await assert.rejects(call('Create', { id: 'x', bundle, checkpoint: '/image' }), {
+      kind: 'unimplemented',
+      message: /checkpoint/,
+    });
+    for (const options of [
+      { typeUrl: 'a.b.C', value: Buffer.alloc(0) },
+      { typeUrl: 'containerd.runc.v1.Options', value: Buffer.from('ff', 'hex') },
+    ]) {
+      await assert.rejects(call('Create', { id: 'x', bundle, options }), { ...bad, message: /^options: / });
+    }
+    const rootfs = [{ type: 'bind', source: '/', target: '', options: ['rbind', 'X-containerd.x'] }];
+    await assert.rejects(call('Create', { id: 'x', bundle, rootfs }), {
+      ...bad,
+      message: /^rootfs\[0\]\.options: /,
+    });
+    await call('Create', { id: 'box', bundle });
+    await assert.rejects(call('Kill', { id: 'box', signal: 65 }), { ...bad, message: /^signal: 65/ });
+    await assert.rejects(call('Create', { id: 'box', bundle }), { kind: 'already-exists' });
+  });
+
+  it('knows no execs: their ids are not found, and what is missing says so by name', async () => {
+    using world = setUp();
+    const { call, bundle } = world;
+    await call('Create', { id: 'box', bundle });
+    for (const name of ['Start', 'State', 'Delete', 'Kill', 'Wait', 'CloseIO']) {
+      await assert.rejects(
+        call(name, { id: 'box', execId: 'sh' }),
+        { kind: 'not-found', message: /process does not exist sh/ },
+        name,
+      );
+    }
+    for (const name of ['Exec', 'Pause', 'Resume', 'Update', 'Checkpoint', 'ResizePty']) {
+      await assert.rejects(call(name, { id: 'box' }), {
+        kind: 'unimplemented',
+        message: `${name} is not implemented`,
+      });
+    }
+  });
+
+  it('writes nothing into the bundle of a caller that is no containerd', async () => {
+    using world = setUp();
+    await world.call('Create', { id: 'box', bundle: world.bundle }, { scope: '', listenerId: 0n });
+    assert.deepEqual(readdirSync(world.bundle), []);
+  });
+
+  it('keeps the address that start wrote', async () => {
+    using world = setUp();
+    writeFileSync(join(world.bundle, 'address'), '{"version":2}');
+    await world.call('Create', { id: 'box', bundle: world.bundle });
+    assert.equal(readFileSync(join(world.bundle, 'address'), 'utf8'), '{"version":2}');
+  });
+
+  it('takes the options of CRI', async () => {
+    using world = setUp();
+    const configBody = Buffer.from('SystemdCgroup = true\nIoUid = 12\n');
+    const value = Buffer.from(
+      RuntimeOptions.encode(RuntimeOptions.fromPartial({ typeUrl: 'x', configBody })).finish(),
+    );
+    const options = { typeUrl: 'type.googleapis.com/runtimeoptions.v1.Options', value };
+    await world.call('Create', { id: 'box', bundle: world.bundle, options });
+    const [request] = world.runtime.requests;
+    assert.deepEqual([request?.systemdCgroup, request?.ioUid], [true, 12]);
+  });
+
+  it('has all seventeen methods', async () => {
+    const { methods } = createTaskService({
+      runtime: new MemoryRuntime(),
+      log: recordingLog(),
+      version: '',
+      shimPid: 1,
+      groups: { joined: () => '', failed: () => undefined, shutdown: () => undefined },
+    });
+    assert.deepEqual(Object.keys(methods).sort(), methodNames.toSorted());
+  });
+});
+
+describe('the options in TOML', () => {
+  it('are read leniently', () => {
+    const options = optionsFromToml(
+      'BinaryName = "/usr/bin/\\"q\\"" # which\nRoot = \'/run/x\'\nNoPivotRoot=true\nIoGid = 7\nIoUid = "no number"\nUnknown = 1\n[table]\ngarbage',
+    );
+    assert.deepEqual(
+      options,
+      Options.fromPartial({ binaryName: '/usr/bin/"q"', root: '/run/x', noPivotRoot: true, ioGid: 7 }),
+    );
+  });
+});
+
+describe('metrics', () => {
+  it('of v1 have every value in its field', () => {
+    const entry = { limit: 1n, usage: 2n, max: 3n, failcnt: 4n };
+    const blkio = { op: 'Read', device: '/dev/sda', major: 8n, minor: 0n, value: 512n };
+    const rdma = { device: 'mlx', hcaHandles: 2, hcaObjects: 3 };
+    const { typeUrl, value } = encodeMetrics({
+      version: 1,
+      takenAt: new Date(),
+      pids: { current: 3n, limit: 100n },
+      cpu: {
+        total: 2n ** 60n,
+        kernel: 5n,
+        user: 6n,
+        perCpu: [7n, 8n],
+        periods: 9n,
+        throttledPeriods: 10n,
+        throttledTime: 11n,
+      },
+      memory: {
+        stat: {
+          cache: 1n,
+          pgpgin: 2n,
+          total_pgmajfault: 3n,
+          hierarchical_memsw_limit: 4n,
+          total_inactive_file: 5n,
+          swap: 6n,
+          rss_huge: 7n,
+        },
+        usage: entry,
+        swap: entry,
+        kernel: entry,
+        kernelTcp: entry,
+      },
+      oomControl: { oomKillDisable: 1n, underOom: 0n, oomKill: 2n },
+      blkio: { ioServiceBytesRecursive: [blkio], sectorsRecursive: [blkio] },
+      hugetlb: [{ pagesize: '2MB', usage: 1n, max: 2n, failcnt: 3n }],
+      rdma: { current: [rdma], limit: [rdma] },
+    });
+    assert.equal(typeUrl, 'io.containerd.cgroups.v1.Metrics');
+    const metrics = Metrics.decode(value);
+    assert.deepEqual(metrics.pids, { current: 3n, limit: 100n });
+    assert.deepEqual(metrics.cpu, {
+      usage: { total: 2n ** 60n, kernel: 5n, user: 6n, perCpu: [7n, 8n] },
+      throttling: { periods: 9n, throttledPeriods: 10n, throttledTime: 11n },
+    });
+    const { memory } = metrics;
+    assert.deepEqual(
+      [
+        memory?.cache,
+        memory?.pgPgIn,
+        memory?.totalPgMajFault,
+        memory?.hierarchicalSwapLimit,
+        memory?.totalInactiveFile,
+        memory?.rssHuge,
+      ],
+      [1n, 2n, 3n, 4n, 5n, 7n],
+    );
+    assert.deepEqual(
+      [memory?.usage, memory?.swap, memory?.kernel, memory?.kernelTcp],
+      [entry, entry, entry, entry],
+    );
+    assert.deepEqual(metrics.memoryOomControl, { oomKillDisable: 1n, underOom: 0n, oomKill: 2n });
+    assert.deepEqual(metrics.blkio?.ioServiceBytesRecursive, [blkio]);
+    assert.deepEqual(metrics.blkio?.sectorsRecursive, [blkio]);
+    assert.deepEqual(metrics.hugetlb, [{ pagesize: '2MB', usage: 1n, max: 2n, failcnt: 3n }]);
+    assert.deepEqual(metrics.rdma, { current: [rdma], limit: [rdma] });
+  });
+
+  it('of v2 have every value in its field, and "max" whole', () => {
+    const unlimited = 2n ** 64n - 1n;
+    const line = { avg10: 1.5, avg60: 2.5, avg300: 3.5, total: 4n };
+    const { typeUrl, value } = encodeMetrics({
+      version: 2,
+      takenAt: new Date(),
+      pids: { current: 3n, limit: unlimited },
+      cpu: {
+        stat: {
+          usage_usec: 1n,
+          user_usec: 2n,
+          nr_bursts: 3n,
+          burst_usec: 4n,
+          'core_sched.force_idle_usec': 5n,
+        },
+        pressure: { some: line },
+      },
+      memory: {
+        stat: {
+          anon: 1n,
+          workingset_refault_anon: 2n,
+          workingset_refault_file: 3n,
+          pglazyfreed: 4n,
+          thp_collapse_alloc: 5n,
+        },
+        usage: 6n,
+        usageLimit: unlimited,
+        swapUsage: 7n,
+        swapLimit: 8n,
+        maxUsage: 9n,
+        swapMaxUsage: 10n,
+        pressure: { full: line },
+      },
+      memoryEvents: { oom: 1n, oom_kill: 2n, oom_group_kill: 3n, sock_throttled: 4n },
+      io: {
+        usage: [{ major: 8n, minor: 0n, rbytes: 1n, wbytes: 2n, rios: 3n, wios: 4n }],
+        pressure: { some: line, full: line },
+      },
+    });
+    assert.equal(typeUrl, 'io.containerd.cgroups.v2.Metrics');
+    const { pids, cpu, memory, memoryEvents, io } = MetricsV2.decode(value);
+    assert.equal(pids?.limit, unlimited);
+    assert.deepEqual(
+      [cpu?.usageUsec, cpu?.userUsec, cpu?.nrBursts, cpu?.burstUsec, cpu?.psi],
+      [1n, 2n, 3n, 4n, { some: line, full: undefined }],
+    );
+    assert.deepEqual(
+      [
+        memory?.anon,
+        memory?.workingsetRefault,
+        memory?.pglazyfreed,
+        memory?.thpCollapseAlloc,
+        memory?.usage,
+        memory?.usageLimit,
+      ],
+      [1n, 5n, 4n, 5n, 6n, unlimited],
+    );
+    assert.deepEqual(
+      [memory?.swapUsage, memory?.swapLimit, memory?.maxUsage, memory?.swapMaxUsage],
+      [7n, 8n, 9n, 10n],
+    );
+    assert.deepEqual(memory?.psi, { some: undefined, full: line });
+    assert.deepEqual(memoryEvents, { low: 0n, high: 0n, max: 0n, oom: 1n, oomKill: 2n, oomGroupKill: 3n });
+    assert.deepEqual(io, {
+      usage: [{ major: 8n, minor: 0n, rbytes: 1n, wbytes: 2n, rios: 3n, wios: 4n }],
+      psi: { some: line, full: line },
+    });
+  });
+
+  it('of nothing are empty', () => {
+    assert.equal(encodeMetrics({ version: 1, takenAt: new Date() }).value.length, 0);
+    assert.equal(encodeMetrics({ version: 2, takenAt: new Date() }).value.length, 0);
+  });
+});
