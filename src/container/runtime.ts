@@ -3,6 +3,7 @@
  * Lives here: the state machine and what must happen in which order. Not here: how a config becomes system calls
  * (compile/), RPC, argv.
  */
+import { rmdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CgroupHost } from '../cgroup/hierarchy.ts';
@@ -22,7 +23,7 @@ import { compileRemove } from './compile/remove.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
 import { ContainerRecord } from './record.ts';
 import { planStdio } from './stdio.ts';
-import { StateStore } from './store.ts';
+import { StateStore, scopeFolder } from './store.ts';
 import type {
   ContainerKey,
   ContainerRuntime,
@@ -55,6 +56,8 @@ export interface RuntimeDependencies {
   keel: Keel;
   runDir: string;
   cgroups: CgroupHost;
+  /** Folder, from the hierarchy's root, for containers that name no cgroup. */
+  cgroupParent: string;
   log: Logger;
 }
 
@@ -63,6 +66,7 @@ export class Runtime implements ContainerRuntime {
   readonly #cgroups: CgroupHost;
   readonly #log: Logger;
   readonly #store: StateStore;
+  readonly #cgroupParent: string;
   readonly #containers = new Map<string, ContainerRecord>();
   readonly #byToken = new Map<bigint, ContainerRecord>();
   readonly #readers = new Map<ContainerRecord, CgroupReader>();
@@ -75,6 +79,7 @@ export class Runtime implements ContainerRuntime {
     this.#cgroups = dependencies.cgroups;
     this.#log = dependencies.log;
     this.#store = new StateStore(dependencies.runDir);
+    this.#cgroupParent = dependencies.cgroupParent;
   }
 
   /** Takes up what an earlier wherryd left; keel tells the exits that happened meanwhile. */
@@ -99,6 +104,7 @@ export class Runtime implements ContainerRuntime {
       const spec = await this.#readSpec(request);
       const cgroup = planCgroup(this.#cgroups, {
         cgroupsPath: spec.linux?.cgroupsPath ?? '',
+        defaultParent: this.#parentOf(request.key),
         id: request.key.id,
         resources: spec.linux?.resources,
         systemd: request.systemdCgroup === true,
@@ -278,6 +284,20 @@ export class Runtime implements ContainerRuntime {
     }, EXIT_SAVE_DELAY_MS);
   }
 
+  /** At the daemon's end: the folder that held containers' cgroups goes too, if it is empty. */
+  close(): void {
+    const mounts = [...this.#cgroups.hierarchies, this.#cgroups.unified].flatMap(
+      (found) => found?.mountPoint ?? [],
+    );
+    for (const mount of mounts) {
+      try {
+        rmdirSync(`${mount}${this.#cgroupParent}`);
+      } catch {
+        // Never made, or still in use by somebody.
+      }
+    }
+  }
+
   /** The tape of a bundle as text; nothing is played. */
   async explain(bundle: string, id: string): Promise<string> {
     const key = { scope: '', namespace: 'default', id };
@@ -286,6 +306,7 @@ export class Runtime implements ContainerRuntime {
     const spec = await this.#readSpec(request);
     const cgroup = planCgroup(this.#cgroups, {
       cgroupsPath: spec.linux?.cgroupsPath ?? '',
+      defaultParent: this.#parentOf(key),
       id,
       resources: spec.linux?.resources,
       systemd: false,
@@ -309,7 +330,7 @@ export class Runtime implements ContainerRuntime {
 
   async #readSpec(request: CreateRequest): Promise<Spec> {
     const config = request.config ?? (await this.#readConfig(request));
-    const refused = unsupported(config);
+    const refused = unsupported(config, this.#cgroups.mode === 'v2' ? 2 : 1);
     const first = refused[0];
     if (first !== undefined) {
       throw new WherryError(
@@ -461,6 +482,13 @@ export class Runtime implements ContainerRuntime {
       this.#readers.set(record, reader);
     }
     return reader;
+  }
+
+  /** Cgroups of containers that name none: the same id in two namespaces must not meet there. */
+  #parentOf({ scope, namespace }: ContainerKey): string {
+    return scope === '' && namespace === 'default'
+      ? this.#cgroupParent
+      : `${this.#cgroupParent}/${scopeFolder(scope)}-${namespace}`;
   }
 
   #remember(record: ContainerRecord): void {

@@ -3,6 +3,7 @@
  * keel. Nothing here knows containerd: its services are handed in by the program's entry (shim/wherryd.ts).
  * This file: the wiring and the life of the process.
  */
+import { dirname } from 'node:path';
 import { detectCgroups } from '../cgroup/hierarchy.ts';
 import { StatsHub } from '../cgroup/sampler.ts';
 import { runCli } from '../cli/main.ts';
@@ -49,6 +50,11 @@ export interface ServiceDependencies {
   config: WherrydConfig;
   runDir: string;
   version: string;
+  /** Names the build of the sources. */
+  revision: string;
+  /** Lines about this container also go to this FIFO (`<bundle>/log`), until removeLog. */
+  addLog(key: { namespace: string; id: string }, fifo: string): void;
+  removeLog(key: { namespace: string; id: string }): void;
   keel: {
     readonly boot: bigint;
     listen(path: string): Promise<bigint>;
@@ -69,7 +75,8 @@ export async function runDaemon(
   const runDir = process.env['WHERRY_RUN_DIR'] ?? '/run/wherry';
   const { config, problem } = loadConfig(runDir);
   const log = createLogger(config);
-  if (problem !== undefined) log.error('the configuration is not used', { error: problem.describe() });
+  if (problem !== undefined)
+    log.error('part of the configuration is not used', { error: problem.describe() });
 
   const clients = new Map<bigint, ClientLink>();
   const peers = new Map<bigint, TtrpcHandlers>();
@@ -126,14 +133,15 @@ export async function runDaemon(
     onExit: (exit) => runtime.onExit(exit),
     onLost() {
       // keel is the parent and owns everything: without it this process has no use.
-      log.error('keel has gone');
-      process.exit(1);
+      log.info('keel has gone');
+      runtime.close();
+      process.exit(0);
     },
   });
 
   const cgroups = detectCgroups();
   const cgroupVersion = cgroups.mode === 'v2' ? 2 : 1;
-  const runtime = new Runtime({ keel, runDir, cgroups, log });
+  const runtime = new Runtime({ keel, runDir, cgroups, cgroupParent: config.cgroupParent, log });
   const statsHub = new StatsHub(runtime);
 
   const serveClient = (session: ClientSession, id: bigint): void => {
@@ -178,6 +186,8 @@ export async function runDaemon(
     config,
     runDir,
     version: VERSION,
+    revision: BUILD,
+    ...followers(log),
     keel: listeners(keel, bootId),
   });
   if (!service) keel.idleAfter(config.idleSeconds);
@@ -187,6 +197,22 @@ export async function runDaemon(
     void services?.close().finally(() => process.exit(0));
   });
   log.info('wherryd is ready', { version: VERSION, build: BUILD, pid: process.pid });
+}
+
+/** Which containers' lines go to a log FIFO, and how to stop that. */
+function followers(log: WherrydLogger): Pick<ServiceDependencies, 'addLog' | 'removeLog'> {
+  const stops = new Map<string, () => void>();
+  const nameOf = (key: { namespace: string; id: string }) => `${key.namespace}\0${key.id}`;
+  return {
+    addLog(key, fifo) {
+      stops.get(nameOf(key))?.();
+      stops.set(nameOf(key), log.follow(key, dirname(fifo)));
+    },
+    removeLog(key) {
+      stops.get(nameOf(key))?.();
+      stops.delete(nameOf(key));
+    },
+  };
 }
 
 /** Listener ids are ours to choose; they must not repeat within one life of keel. */
