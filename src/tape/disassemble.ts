@@ -4,11 +4,10 @@
  */
 import { errnoName } from '../linux/errno.ts';
 import { syscallName } from '../linux/syscalls.ts';
-import type { AssembledTape } from './assemble.ts';
+import type { AssembledTape, Step } from './assemble.ts';
 import { Kind, Op, SCRATCH } from './format.ts';
-import { type FormatContext, formats, operand } from './formats.ts';
+import { type FormatContext, formats, operand, textOrOperand } from './formats.ts';
 import { type Image, type ImageArg, type ImageInstruction, readImage } from './image.ts';
-import { number } from './names.ts';
 
 export interface DisassembleOptions {
   /** Show long texts and lists whole. */
@@ -20,37 +19,77 @@ export function disassemble(tape: AssembledTape, options: DisassembleOptions = {
   const image = readImage(tape.image);
   const limit = options.full ? Number.POSITIVE_INFINITY : 12;
   const width = String(image.instructions.length - 1).length + 2;
-  const targets = new Set(image.instructions.filter(isJump).map(({ target }) => target));
+  const lines = readLines(image.instructions);
+  const targets = new Set(lines.flatMap(({ jumps }) => jumps));
+  const labelOf = uniqueNames(tape.labels ?? new Map(), targets);
   const steps = new Map(tape.steps.map((step) => [step.id, step]));
-  const labelOf = (target: number) => tape.labels?.get(target) ?? `L${target}`;
-  const lines: string[] = [];
-  let current = 0;
+  const text: string[] = [];
+  let heading = '';
 
-  for (let pc = 0; pc < image.instructions.length; pc++) {
-    const instruction = image.instructions[pc]!;
-    if (instruction.step !== current) {
-      current = instruction.step;
-      const step = steps.get(current);
-      const path = step?.path ? `  [${step.path}]` : '';
-      lines.push(step === undefined ? `step ${current}` : `${step.does}${path}`);
+  for (const { pc, instruction, handlers } of lines) {
+    if (instruction.step !== 0) {
+      const next = headingOf(steps.get(instruction.step), instruction.step);
+      if (next !== heading) text.push(next);
+      heading = next;
     }
-    if (targets.has(pc)) lines.push(`${' '.repeat(width)} ${labelOf(pc)}:`);
-    let text = describe(instruction, image, limit, labelOf);
-    const first = pc;
-    while (
-      instruction.op === Op.SYSCALL &&
-      image.instructions[pc + 1]?.op === Op.ON_ERRNO &&
-      !targets.has(pc + 1)
-    ) {
-      const handler = image.instructions[++pc]!;
-      text += `${pc === first + 1 ? '   ' : ', '}${handlerText(handler, labelOf)}`;
-    }
-    lines.push(`${String(first).padStart(width)}  ${text}`);
+    if (targets.has(pc)) text.push(`${' '.repeat(width)} ${labelOf(pc)}:`);
+    const suffix =
+      handlers.length === 0 ? '' : `   ${handlersText(handlers, pc + handlers.length + 1, labelOf)}`;
+    text.push(`${String(pc).padStart(width)}  ${describe(instruction, image, limit, labelOf)}${suffix}`);
   }
-  return `${lines.join('\n')}\n`;
+  return `${text.join('\n')}\n`;
+}
+
+/** An instruction with the handlers of its failure, which are instructions of their own. */
+interface Line {
+  pc: number;
+  instruction: ImageInstruction;
+  handlers: readonly ImageInstruction[];
+  /** Where it may go, other than to the next line. */
+  jumps: readonly number[];
+}
+
+function readLines(instructions: readonly ImageInstruction[]): Line[] {
+  const entered = new Set(instructions.filter(isJump).map(({ target }) => target));
+  const lines: Line[] = [];
+  for (let pc = 0; pc < instructions.length; ) {
+    const instruction = instructions[pc]!;
+    let next = pc + 1;
+    if (instruction.op === Op.SYSCALL)
+      while (instructions[next]?.op === Op.ON_ERRNO && !entered.has(next)) next++;
+    const handlers = instructions.slice(pc + 1, next);
+    const jumps = [instruction, ...handlers].filter(isJump).map(({ target }) => target);
+    lines.push({
+      pc,
+      instruction,
+      handlers,
+      jumps: jumps.filter((target) => target !== next || !handlers.length),
+    });
+    pc = next;
+  }
+  return lines;
 }
 
 type LabelOf = (target: number) => string;
+
+function headingOf(step: Step | undefined, id: number): string {
+  if (step === undefined) return `step ${id}`;
+  return step.path === '' ? step.does : `${step.does}  [${step.path}]`;
+}
+
+/** A name that several places have is told apart by the instruction's number: `make@152`. */
+function uniqueNames(labels: ReadonlyMap<number, string>, targets: ReadonlySet<number>): LabelOf {
+  const places = new Map<string, number>();
+  for (const target of targets) {
+    const name = labels.get(target);
+    if (name !== undefined) places.set(name, (places.get(name) ?? 0) + 1);
+  }
+  return (target) => {
+    const name = labels.get(target);
+    if (name === undefined) return `L${target}`;
+    return places.get(name) === 1 ? name : `${name}@${target}`;
+  };
+}
 
 function isJump({ op }: ImageInstruction): boolean {
   return op === Op.ON_ERRNO || op === Op.JUMP_MASK;
@@ -63,7 +102,7 @@ function describe(instruction: ImageInstruction, image: Image, limit: number, la
     case Op.SYSCALL:
       return syscallText(instruction, { image, args, limit });
     case Op.ON_ERRNO:
-      return handlerText(instruction, labelOf);
+      return handlersText([instruction], -1, labelOf);
     case Op.STORE:
       return `store r${a} to ${first} (${b} bytes)`;
     case Op.LOAD:
@@ -79,7 +118,7 @@ function describe(instruction: ImageInstruction, image: Image, limit: number, la
     case Op.FAIL:
       return `fail ${errnoName(Number(args[0]?.value ?? 0n)) ?? first}`;
     case Op.SET:
-      return `set ${first}${result(dst)}`;
+      return `set ${args[0] === undefined ? '' : textOrOperand(args[0], { image, args, limit })}${result(dst)}`;
     default:
       return `unknown instruction ${op} (${[first, second].filter((text) => text !== undefined).join(', ')})`;
   }
@@ -96,9 +135,24 @@ function result(dst: number): string {
   return dst === SCRATCH ? '' : ` -> r${dst}`;
 }
 
-function handlerText({ args, target }: ImageInstruction, labelOf: LabelOf): string {
-  const errno = Number(args[0]?.value ?? 0n);
-  return `on ${errno === 0 ? 'any error' : (errnoName(errno) ?? errno)} goto ${labelOf(target)}`;
+/** `on ENOENT, ENOTDIR goto absent; ignore EEXIST`: a handler that goes to the next line only ignores. */
+function handlersText(handlers: readonly ImageInstruction[], next: number, labelOf: LabelOf): string {
+  const groups: { target: number; errnos: string[] }[] = [];
+  for (const { args, target } of handlers) {
+    const last = groups.at(-1);
+    if (last?.target === target) last.errnos.push(errnoOf(args));
+    else groups.push({ target, errnos: [errnoOf(args)] });
+  }
+  return groups
+    .map(({ target, errnos }) =>
+      target === next ? `ignore ${errnos.join(', ')}` : `on ${errnos.join(', ')} goto ${labelOf(target)}`,
+    )
+    .join('; ');
+}
+
+function errnoOf([errno]: readonly ImageArg[]): string {
+  const number = Number(errno?.value ?? 0n);
+  return number === 0 ? 'any error' : (errnoName(number) ?? String(number));
 }
 
 function conditionText(register: number, [mask, value]: readonly ImageArg[]): string {
@@ -107,6 +161,7 @@ function conditionText(register: number, [mask, value]: readonly ImageArg[]): st
   if (immediate === 0n && value.kind === Kind.IMMEDIATE && value.value === 0n) return '';
   if (immediate === 0xffff_ffff_ffff_ffffn) return `if r${register} == ${operand(value)} `;
   const bits = immediate === undefined ? operand(mask) : `0x${immediate.toString(16)}`;
-  const wanted = value.kind === Kind.IMMEDIATE ? number(value.value) : operand(value);
+  const plain = value.kind !== Kind.IMMEDIATE || value.value < 10n;
+  const wanted = plain ? operand(value) : `0x${value.value.toString(16)}`;
   return `if (r${register} & ${bits}) == ${wanted} `;
 }

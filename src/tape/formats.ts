@@ -3,6 +3,7 @@ import type { Arch } from '../linux/arch.ts';
 import {
   FSCONFIG_SET_STRING,
   PR_CAP_AMBIENT,
+  PR_CAP_AMBIENT_CLEAR_ALL,
   PR_CAPBSET_DROP,
   PR_CAPBSET_READ,
   SIOCSIFFLAGS,
@@ -88,6 +89,13 @@ const buffer = (lengthIndex: number): Format =>
     return isText(bytes) ? quote(bytes.toString(), limit) : `data+${offset}`;
   });
 
+/** A register that is set to a text, else as `operand`. */
+export const textOrOperand: Format = (arg, context) => {
+  if (arg.kind !== Kind.DATA) return operand(arg);
+  const text = textAt(context.image.data, Number(arg.value));
+  return isText(Buffer.from(text)) ? quote(text, context.limit) : operand(arg);
+};
+
 /** A NULL-terminated array of texts. */
 const strings = data((offset, { image, limit }) => {
   const texts: string[] = [];
@@ -138,7 +146,8 @@ const prctlArgument: Format = (arg, context) => {
   if (arg.kind === Kind.IMMEDIATE && option !== undefined) {
     if (option === BigInt(PR_CAP_AMBIENT)) {
       if (arg === context.args[1]) return oneOf(ambientTable, arg.value);
-      if (arg === context.args[2]) return capabilityOf(arg.value);
+      const all = context.args[1]?.value === BigInt(PR_CAP_AMBIENT_CLEAR_ALL);
+      if (arg === context.args[2] && !all) return capabilityOf(arg.value);
     }
     const bounding = option === BigInt(PR_CAPBSET_DROP) || option === BigInt(PR_CAPBSET_READ);
     if (bounding && arg === context.args[1]) return capabilityOf(arg.value);
@@ -245,7 +254,7 @@ export const formats: Partial<Record<SyscallName, readonly Format[]>> = {
   fspick: [fd, cstr, flags('FSPICK_')],
   ioctl: [fd, ioctlRequest, ioctlArgument],
   ioprio_set: [one('IOPRIO_WHO_'), num, num],
-  keyctl: [one('KEYCTL_')],
+  keyctl: [one('KEYCTL_'), cstr],
   kill: [int, signal],
   linkat: [fd, cstr, fd, cstr, atFlags],
   memfd_create: [cstr, flags('MFD_')],

@@ -83,7 +83,7 @@ test('instructions that are no system call', () => {
    3  store r0 to slot[3] (8 bytes)
    4  decimal r0 to data+8 -> r1
    5  write(1, data+8, r1)
-   6  if (r0 & 0xff00) == 256 goto parent
+   6  if (r0 & 0xff00) == 0x100 goto parent
    7  if r0 == 0 goto parent
    8  lane 1
    9  fail EPIPE
@@ -137,6 +137,49 @@ test('flags, capabilities, limits and lists are named', () => {
     'execve("/bin/sh", ["sh"], ["V0=1", "V1=1", "V2=1", "V3=1", "V4=1", "V5=1", "V6=1", "V7=1", "V8=1", "V9=1", "V10=1", "V11=1", … 2 more])',
   ]);
   assert.ok(disassemble(tape.assemble(), { full: true }).includes('"V13=1"'));
+});
+
+test('labels of one name are told apart, and steps that repeat are headed once', () => {
+  const tape = new Tape('x86_64');
+  for (const name of ['a', 'b']) {
+    const there = tape.label('there');
+    tape.step('linux.cgroupsPath', 'make the cgroup');
+    tape.syscall('mkdirat', [c.AT_FDCWD, name, 0o755], {
+      on: { EEXIST: there, EACCES: there, EROFS: there },
+    });
+    tape.syscall('sync', []);
+    tape.place(there);
+  }
+  assert.equal(
+    disassemble(tape.assemble()),
+    `make the cgroup  [linux.cgroupsPath]
+   0  mkdirat(AT_FDCWD, "a", 0755)   on EEXIST, EACCES, EROFS goto there@5
+   4  sync()
+     there@5:
+   5  mkdirat(AT_FDCWD, "b", 0755)   on EEXIST, EACCES, EROFS goto there@10
+   9  sync()
+     there@10:
+  10  halt 0
+`,
+  );
+});
+
+test('a handler that goes to the next line is shown as ignoring the error', () => {
+  const tape = new Tape('x86_64');
+  const there = tape.label('there');
+  const denied = tape.label('denied');
+  tape.syscall('mkdirat', [c.AT_FDCWD, 'a', 0o755], { on: { EEXIST: there, EPERM: there, EACCES: denied } });
+  tape.place(there);
+  tape.set(tape.cstr('/bin/sh'));
+  tape.place(denied);
+  assert.equal(
+    disassemble(tape.assemble()),
+    `  0  mkdirat(AT_FDCWD, "a", 0755)   ignore EEXIST, EPERM; on EACCES goto denied
+  4  set "/bin/sh"
+    denied:
+  5  halt 0
+`,
+  );
 });
 
 test('a tape from elsewhere is explained from its bytes alone', () => {
