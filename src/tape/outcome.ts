@@ -86,13 +86,13 @@ export function playError(tape: AssembledTape, outcome: PlayOutcome): WherryErro
     (vanished === undefined || vanished.lane < first.lane || !blamesAnother(image, first))
   )
     return callFailed(tape, image, first);
-  if (vanished !== undefined && lanes[0]?.state !== 'halted') return cutShort(tape, image, vanished, outcome);
+  if (vanished !== undefined) return cutShort(tape, image, vanished, outcome);
   const how = signalOf(waitStatus) ?? `exit code ${waitStatus >> 8}`;
   if (lanes[0]?.state === 'halted') return new WherryError('unknown', `the play ended with ${how}`);
   return new WherryError('internal', `the player did not begin to play (${how})`);
 }
 
-/** FAIL is how a tape ends when its partner is gone, and EPIPE how the kernel says so. */
+/** FAIL (or HALT with a code) is how a tape ends when its partner is gone, and EPIPE how the kernel says so. */
 function blamesAnother(image: Image, { pc, errno }: Lane): boolean {
   return (
     image.instructions[pc]?.op === Op.FAIL ||
@@ -118,7 +118,8 @@ function cutShort(tape: AssembledTape, image: Image, lane: Lane, outcome: PlayOu
   const step = stepOf(tape, lane);
   const syscall = callAt(image, lane.pc);
   const details = { path: step.path === '' ? undefined : step.path, syscall, step: step.does };
-  const filtered = afterSeccomp(image, lane.pc);
+  const killed = (outcome.waitStatus & 0x7f) === SIGKILL;
+  const filtered = !killed && afterSeccomp(image, lane.pc);
   const call = syscall === undefined ? '' : ` at ${syscall}(2)`;
   if (signal === 'SIGSYS' || (signal === undefined && filtered)) {
     const certain = signal === undefined ? 'probably killed' : 'killed';
@@ -135,7 +136,7 @@ function cutShort(tape: AssembledTape, image: Image, lane: Lane, outcome: PlayOu
       },
     );
   }
-  if (signal === 'SIGKILL' || (outcome.waitStatus & 0x7f) === SIGKILL)
+  if (signal === 'SIGKILL' || (signal === undefined && killed))
     return new WherryError('deadline-exceeded', `${step.does}: killed by SIGKILL${call}`, {
       ...details,
       hint: 'the deadline passed, or the memory limit is too low for the set-up',

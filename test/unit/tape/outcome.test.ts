@@ -99,6 +99,18 @@ test('a clone that vanished behind its filter was killed by it', () => {
   assert.equal(segv?.message, 'execute sh: killed by SIGSEGV at execve(2)');
 });
 
+test('a clone that vanished is told also where its parent then halts with a code', () => {
+  const page = pageOf({ state: HALTED, step: 2, pc: 2, value: 1n }, { state: RUNNING, step: 3, pc: 3 });
+  const error = playError(sample(), { waitStatus: exit1, page });
+  assert.equal(error?.message, 'mount tmpfs on /dev: the process ended unexpectedly at fsopen(2)');
+});
+
+test('a deadline is not blamed on the filter', () => {
+  const page = pageOf({ state: RUNNING, step: 2, pc: 1 }, { state: RUNNING, step: 5, pc: 5 });
+  const error = playError(sample(), { waitStatus: c.SIGKILL, page });
+  assert.equal(error?.message, 'execute sh: killed by SIGKILL at execve(2)');
+});
+
 test('a player that was killed says where it was', () => {
   const page = pageOf({ state: RUNNING, step: 2, pc: 1 });
   const error = playError(sample(), { waitStatus: c.SIGKILL, page });
