@@ -1,6 +1,16 @@
 /** A runtime event as the envelope that containerd's Events/Forward takes. */
 import type { RuntimeEvent } from '../../src/container/types.ts';
-import { TaskCreate, TaskDelete, TaskExit, TaskOOM, TaskStart } from '../gen/containerd/events/task.ts';
+import {
+  TaskCreate,
+  TaskDelete,
+  TaskExecAdded,
+  TaskExecStarted,
+  TaskExit,
+  TaskOOM,
+  TaskPaused,
+  TaskResumed,
+  TaskStart,
+} from '../gen/containerd/events/task.ts';
 import type { Envelope } from '../gen/containerd/services/events/ttrpc/v1/events.ts';
 import type { Codec } from '../ttrpc/service.ts';
 
@@ -47,5 +57,29 @@ export function envelopeOf(event: RuntimeEvent, timestamp: Date): Envelope {
     }
     case 'oom':
       return envelope('/tasks/oom', 'TaskOOM', TaskOOM, { containerId });
+    case 'paused':
+      return envelope('/tasks/paused', 'TaskPaused', TaskPaused, { containerId });
+    case 'resumed':
+      return envelope('/tasks/resumed', 'TaskResumed', TaskResumed, { containerId });
+    case 'execAdded': {
+      const { execId } = event.exec;
+      return envelope('/tasks/exec-added', 'TaskExecAdded', TaskExecAdded, { containerId, execId });
+    }
+    case 'execStarted':
+      return envelope('/tasks/exec-started', 'TaskExecStarted', TaskExecStarted, {
+        containerId,
+        execId: event.exec.execId,
+        pid: event.exec.pid,
+      });
+    case 'execExited': {
+      const { exitStatus, exitedAt } = event.exit;
+      return envelope('/tasks/exit', 'TaskExit', TaskExit, {
+        containerId,
+        id: event.exec.execId,
+        pid: event.exit.pid,
+        exitStatus,
+        exitedAt,
+      });
+    }
   }
 }

@@ -258,6 +258,56 @@ export class Runtime implements ContainerRuntime {
     if (record !== undefined) this.#exited(record, waitStatus, new Date());
   }
 
+  pause(): Promise<never> {
+    return Promise.reject(notYet());
+  }
+
+  resume(): Promise<never> {
+    return Promise.reject(notYet());
+  }
+
+  update(): Promise<never> {
+    return Promise.reject(notYet());
+  }
+
+  exec(): Promise<never> {
+    return Promise.reject(notYet());
+  }
+
+  startExec(): Promise<never> {
+    return Promise.reject(notYet());
+  }
+
+  waitExec(): Promise<never> {
+    return Promise.reject(notYet());
+  }
+
+  killExec(): Promise<never> {
+    return Promise.reject(notYet());
+  }
+
+  deleteExec(): Promise<never> {
+    return Promise.reject(notYet());
+  }
+
+  closeExecStdin(): Promise<never> {
+    return Promise.reject(notYet());
+  }
+
+  execDefaults(): Promise<never> {
+    return Promise.reject(notYet());
+  }
+
+  execState(): never {
+    throw notYet();
+  }
+
+  listExecs(): [] {
+    return [];
+  }
+
+  noteExecExit(): void {}
+
   onEvent(listener: (event: RuntimeEvent) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -568,4 +618,8 @@ function notFound(): WherryError {
 
 function notRunning(): WherryError {
   return new WherryError('not-found', 'container not running');
+}
+
+function notYet(): WherryError {
+  return new WherryError('unimplemented', 'exec, pause and update are not available yet');
 }

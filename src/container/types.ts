@@ -3,7 +3,7 @@
  * Nothing here knows RPC, containerd or argv.
  */
 import type { CgroupStats } from '../cgroup/stats.ts';
-import type { Spec } from '../oci/types.ts';
+import type { LinuxResources, Process, Spec } from '../oci/types.ts';
 import type { PlayHost } from './play.ts';
 
 /** A container's name: the same id in two scopes or namespaces is two containers. */
@@ -86,6 +86,42 @@ export interface CreateRequest {
   caller?: CallerContext;
 }
 
+/** A further process in a container. It is only recorded until `startExec`. */
+export interface ExecRequest {
+  key: ContainerKey;
+  /** Unique in its container while it is known; not the container's id. */
+  execId: string;
+  /** Complete and checked (checkProcess); defaults of the container's own process are filled in by `execDefaults`. */
+  process: Process;
+  stdio: StdioPaths;
+  /** Owner of stdio for user-namespaced containers. */
+  ioUid?: number;
+  ioGid?: number;
+  /** Start it although the container is paused: it stays frozen until `resume`. */
+  ignorePaused?: boolean;
+  /** Cgroup below the container's, by v1 controller; '' is every hierarchy. Relative. */
+  cgroups?: Record<string, string>;
+  /** Forgotten by itself after its exit was told: nobody calls `deleteExec`. */
+  autoDelete?: boolean;
+  /** Present: stdio is the caller's and the caller plays the tape. */
+  caller?: CallerContext;
+}
+
+/** A snapshot of one exec. `paused` and `pausing` are the container's to say. */
+export interface ExecState {
+  key: ContainerKey;
+  execId: string;
+  status: 'created' | 'running' | 'stopped';
+  /** 0 before it was started and where the start failed. */
+  pid: number;
+  terminal: boolean;
+  stdio: StdioPaths;
+  exit: ExitInfo | undefined;
+}
+
+/** What an exec has that names nothing itself: the container's process, as it was created. */
+export type ExecDefaults = Process;
+
 /** What `state` shows; a snapshot, never live. */
 export interface ContainerState {
   key: ContainerKey;
@@ -103,13 +139,21 @@ export interface ContainerState {
   cgroups: Record<string, string>;
 }
 
-/** Emitted in order for one container: created, started, exited, deleted. */
+/**
+ * Emitted in order for one container: created, started, exited, deleted; for one exec: execAdded, execStarted, execExited.
+ * The container's exited comes after the execExited of every exec that was started.
+ */
 export type RuntimeEvent =
   | { type: 'created'; state: ContainerState; rootfsMounts: MountSpec[] }
   | { type: 'started'; state: ContainerState }
   | { type: 'exited'; state: ContainerState; exit: ExitInfo }
   | { type: 'deleted'; state: ContainerState; exit: ExitInfo }
-  | { type: 'oom'; state: ContainerState };
+  | { type: 'oom'; state: ContainerState }
+  | { type: 'paused'; state: ContainerState }
+  | { type: 'resumed'; state: ContainerState }
+  | { type: 'execAdded'; state: ContainerState; exec: ExecState }
+  | { type: 'execStarted'; state: ContainerState; exec: ExecState }
+  | { type: 'execExited'; state: ContainerState; exec: ExecState; exit: ExitInfo };
 
 /** Deadline and abort of one operation, and the request's id for the log. */
 export interface OperationContext {
@@ -138,6 +182,29 @@ export interface ContainerRuntime {
   closeStdin(key: ContainerKey): Promise<void>;
   /** The init's parent is the caller, who says how it ended (wait status); quicker than keel's pidfd, and known on every kernel. */
   noteExit(key: ContainerKey, waitStatus: number): void;
+  /** Freezes every process; resolves when all are frozen. failed-precondition unless running or created. */
+  pause(key: ContainerKey, context: OperationContext): Promise<void>;
+  resume(key: ContainerKey, context: OperationContext): Promise<void>;
+  /** Changes limits; what is not named stays. On failure the values before are written back. Returns warnings. */
+  update(key: ContainerKey, resources: LinuxResources, context: OperationContext): Promise<string[]>;
+  /** Records an exec (state created). already-exists for a known execId, failed-precondition once the init has ended. */
+  exec(request: ExecRequest, context: OperationContext): Promise<ExecState>;
+  /** Starts it; on failure it stays `created` with pid 0, its wait resolves (status 255) and it can be deleted. */
+  startExec(key: ContainerKey, execId: string, context: OperationContext): Promise<ExecState>;
+  /** From memory; not-found "process does not exist <execId>". */
+  execState(key: ContainerKey, execId: string): ExecState;
+  /** Resolves at the exit, or at once after it or after a failed start; rejects when the signal aborts. */
+  waitExec(key: ContainerKey, execId: string, context: OperationContext): Promise<ExitInfo>;
+  /** failed-precondition when not started, not-found "process already finished" after its exit. */
+  killExec(key: ContainerKey, execId: string, signal: number): Promise<void>;
+  /** Forgets it and closes its streams; failed-precondition while it runs. */
+  deleteExec(key: ContainerKey, execId: string): Promise<ExitInfo>;
+  closeExecStdin(key: ContainerKey, execId: string): Promise<void>;
+  listExecs(key: ContainerKey): ExecState[];
+  /** The exec's parent is the caller, who says how it ended (wait status). */
+  noteExecExit(key: ContainerKey, execId: string, waitStatus: number): void;
+  /** The container's own process: what an exec without a process of its own starts from. */
+  execDefaults(key: ContainerKey): Promise<ExecDefaults>;
   /** One sample. not-found "cgroup does not exist" when the container has none. */
   stats(key: ContainerKey): Promise<CgroupStats>;
   /** Called synchronously, in order; returns the function that unsubscribes. */

@@ -126,6 +126,43 @@ export class MemoryRuntime implements ContainerRuntime {
   stats(): Promise<never> {
     return Promise.reject(unused());
   }
+  pause(): Promise<never> {
+    return Promise.reject(unused());
+  }
+  resume(): Promise<never> {
+    return Promise.reject(unused());
+  }
+  update(): Promise<never> {
+    return Promise.reject(unused());
+  }
+  exec(): Promise<never> {
+    return Promise.reject(unused());
+  }
+  startExec(): Promise<never> {
+    return Promise.reject(unused());
+  }
+  waitExec(): Promise<never> {
+    return Promise.reject(unused());
+  }
+  killExec(): Promise<never> {
+    return Promise.reject(unused());
+  }
+  deleteExec(): Promise<never> {
+    return Promise.reject(unused());
+  }
+  closeExecStdin(): Promise<never> {
+    return Promise.reject(unused());
+  }
+  execDefaults(): Promise<never> {
+    return Promise.reject(unused());
+  }
+  execState(): never {
+    throw unused();
+  }
+  listExecs(): [] {
+    return [];
+  }
+  noteExecExit(): void {}
   onEvent(): () => void {
     return () => {};
   }

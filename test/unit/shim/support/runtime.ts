@@ -140,6 +140,58 @@ export class MemoryRuntime implements ContainerRuntime {
     throw new Error('nobody calls this from RPC');
   }
 
+  async pause(): Promise<never> {
+    throw new Error('not in this stand-in');
+  }
+
+  async resume(): Promise<never> {
+    throw new Error('not in this stand-in');
+  }
+
+  async update(): Promise<never> {
+    throw new Error('not in this stand-in');
+  }
+
+  async exec(): Promise<never> {
+    throw new Error('not in this stand-in');
+  }
+
+  async startExec(): Promise<never> {
+    throw new Error('not in this stand-in');
+  }
+
+  async waitExec(): Promise<never> {
+    throw new Error('not in this stand-in');
+  }
+
+  async killExec(): Promise<never> {
+    throw new Error('not in this stand-in');
+  }
+
+  async deleteExec(): Promise<never> {
+    throw new Error('not in this stand-in');
+  }
+
+  async closeExecStdin(): Promise<never> {
+    throw new Error('not in this stand-in');
+  }
+
+  async execDefaults(): Promise<never> {
+    throw new Error('not in this stand-in');
+  }
+
+  execState(): never {
+    throw new Error('not in this stand-in');
+  }
+
+  listExecs(): [] {
+    return [];
+  }
+
+  noteExecExit(): void {
+    throw new Error('nobody calls this from RPC');
+  }
+
   onEvent(listener: (event: RuntimeEvent) => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
