@@ -25,7 +25,7 @@ import type { Program } from './program.ts';
 const SOCKET_PATH_MAX = 108;
 
 /** Where the master goes; the connection is made on the host, before the root changes. */
-export function openConsoleChannel(program: Program, input: CreateInput): Reg {
+export function openConsoleChannel(program: Program, input: Pick<CreateInput, 'caller'>): Reg {
   const { tape } = program;
   const { caller } = input;
   if (caller?.consoleSocket === undefined) {
@@ -51,6 +51,25 @@ export function openConsoleChannel(program: Program, input: CreateInput): Reg {
 /** Inside the root: pty, /dev/console on its slave, master sent away. Returns the slave. */
 export function makeConsole(program: Program, input: CreateInput, channel: Reg): Reg {
   const { tape } = program;
+  const { master, slave } = openTerminal(program, input);
+
+  program.step('process.terminal', 'mount the terminal on /dev/console');
+  const place = program.ensure(program.root, '/dev/console', 'file');
+  const view = tape.syscall('open_tree', [slave, '', OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH]);
+  program.attach(view, place);
+  program.close(view);
+  program.close(place);
+
+  sendTerminal(program, channel, master);
+  return slave;
+}
+
+/** A pty of the devpts in the root (`program.root`), with its size and owner. */
+export function openTerminal(
+  program: Program,
+  input: Pick<CreateInput, 'spec' | 'caller'>,
+): { master: Reg; slave: Reg } {
+  const { tape } = program;
   program.step('process.terminal', 'open a pseudo terminal');
   const master = program.openInRoot(program.root, 'dev/pts/ptmx', O_RDWR | O_NOCTTY);
   tape.syscall('ioctl', [master, TIOCSPTLCK, tape.space(4)]);
@@ -62,14 +81,12 @@ export function makeConsole(program: Program, input: CreateInput, channel: Reg):
   if (rows > 0 && cols > 0) tape.syscall('ioctl', [master, TIOCSWINSZ, tape.struct(winsize(rows, cols))]);
   const { uid } = input.spec.process.user;
   if (uid !== 0) tape.syscall('fchown', [slave, uid, -1]);
+  return { master, slave };
+}
 
-  program.step('process.terminal', 'mount the terminal on /dev/console');
-  const place = program.ensure(program.root, '/dev/console', 'file');
-  const view = tape.syscall('open_tree', [slave, '', OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH]);
-  program.attach(view, place);
-  program.close(view);
-  program.close(place);
-
+/** Sends the master over the channel and closes it here. */
+export function sendTerminal(program: Program, channel: Reg, master: Reg): void {
+  const { tape } = program;
   program.step('process.terminal', 'hand the terminal to its keeper');
   const rights = scmRights([0]);
   const control = tape.struct(rights);
@@ -84,5 +101,4 @@ export function makeConsole(program: Program, input: CreateInput, channel: Reg):
   );
   tape.syscall('sendmsg', [channel, message, MSG_NOSIGNAL]);
   program.close(master);
-  return slave;
 }

@@ -65,7 +65,7 @@ export function compileCreate(input: CreateInput): AssembledTape {
   return tape.assemble();
 }
 
-function openStreams(program: Program, input: CreateInput): OpenStream[] {
+export function openStreams(program: Program, input: Pick<CreateInput, 'stdio'>): OpenStream[] {
   const { stdio } = input;
   if (stdio.kind === 'inherit') return [];
   const stdin = openInput(program, stdio.stdin);
@@ -80,7 +80,7 @@ function openStreams(program: Program, input: CreateInput): OpenStream[] {
 }
 
 /** Written beside it and renamed, so that a watcher never reads half a number; no newline, as runc. */
-function writePidFile(program: Program, pid: Reg, path: string): void {
+export function writePidFile(program: Program, pid: Reg, path: string): void {
   const { tape } = program;
   program.step('--pid-file', `write the pid to ${path}`);
   const digits = tape.space(24);

@@ -130,7 +130,11 @@ function enterCgroup(program: Program, input: CreateInput): void {
 }
 
 /** Who we are, told to keel before anything else, with the stream ends that it keeps. */
-function register(program: Program, input: CreateInput, inheritance: Inheritance): void {
+export function register(
+  program: Program,
+  input: Pick<CreateInput, 'token'>,
+  inheritance: Pick<Inheritance, 'streams'>,
+): void {
   const { tape } = program;
   program.step('', 'register with keel');
   const pid = tape.syscall('getpid', []);
@@ -167,7 +171,7 @@ function register(program: Program, input: CreateInput, inheritance: Inheritance
   program.close(pidfd);
 }
 
-function setOomScore(program: Program, input: CreateInput): void {
+export function setOomScore(program: Program, input: Pick<CreateInput, 'spec'>): void {
   const score = input.spec.process.oomScoreAdj;
   if (score === undefined) return;
   program.writeFile('/proc/self/oom_score_adj', String(score), 'process.oomScoreAdj');
@@ -368,7 +372,7 @@ const MAX_DESCRIPTOR = 0xffff_ffff;
 const NULL_DEVICE = (3n << 32n) | 1n;
 
 /** The container's user may re-open /dev/stdout, except where that is the host's /dev/null. */
-function giveStreams(program: Program, input: CreateInput): void {
+export function giveStreams(program: Program, input: Pick<CreateInput, 'spec' | 'ioUid' | 'ioGid'>): void {
   const { tape } = program;
   const { uid } = input.spec.process.user;
   const owner = input.ioUid ?? uid;
@@ -386,7 +390,7 @@ function giveStreams(program: Program, input: CreateInput): void {
 }
 
 /** chdir, and proof that the folder is inside the root: a leaked descriptor in /proc/self/fd is not (CVE-2024-21626). */
-function enterFolder(program: Program, cwd: string): void {
+export function enterFolder(program: Program, cwd: string): void {
   const { tape } = program;
   program.step('process.cwd', `chdir to ${cwd}`);
   tape.syscall('chdir', [cwd]);
