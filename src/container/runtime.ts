@@ -20,6 +20,7 @@ import { disassemble } from '../tape/disassemble.ts';
 import { playError, readPage } from '../tape/outcome.ts';
 import { compileCreate } from './compile/create.ts';
 import { compileRemove } from './compile/remove.ts';
+import { withHome } from './home.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
 import { ContainerRecord } from './record.ts';
 import { planStdio } from './stdio.ts';
@@ -101,7 +102,8 @@ export class Runtime implements ContainerRuntime {
     this.#remember(record);
     let claimed = false;
     try {
-      const spec = await this.#readSpec(request);
+      const given = await this.#readSpec(request);
+      const spec = await withHome(given, rootfsOf(given, request.bundle), request.rootfsMounts);
       const cgroup = planCgroup(this.#cgroups, {
         cgroupsPath: spec.linux?.cgroupsPath ?? '',
         defaultParent: this.#parentOf(request.key),

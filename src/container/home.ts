@@ -1,0 +1,61 @@
+/**
+ * HOME of a program that was given none: the sixth field of its user's line in the image's /etc/passwd (passwd(5)), else "/", as runc does.
+ * It is looked up before the tape is made, as a tape cannot search a text. The root filesystem may not be mounted yet: then the
+ * file is taken from the layer that will show it.
+ */
+import { join } from 'node:path';
+import { readInRoot } from '../linux/root-file.ts';
+import type { Spec } from '../oci/types.ts';
+import type { MountSpec } from './types.ts';
+
+const PASSWD_MAX = 256 * 1024;
+const DEADLINE_MS = 2000;
+
+/** The specification with HOME in process.env; the same one where it is there already. */
+export async function withHome(spec: Spec, rootfs: string, mounts: readonly MountSpec[]): Promise<Spec> {
+  const env = spec.process.env ?? [];
+  if (env.some((entry) => entry.startsWith('HOME=') && entry !== 'HOME=')) return spec;
+  const home = await lookUp(layersOf(rootfs, mounts), spec.process.user.uid);
+  const others = env.filter((entry) => !entry.startsWith('HOME='));
+  return { ...spec, process: { ...spec.process, env: [...others, `HOME=${home}`] } };
+}
+
+async function lookUp(layers: readonly string[], uid: number): Promise<string> {
+  for (const layer of layers) {
+    const passwd = await readInRoot(layer, 'etc/passwd', PASSWD_MAX, DEADLINE_MS);
+    if (passwd !== undefined) return homeOf(passwd.toString('utf8'), uid) ?? '/';
+  }
+  return '/';
+}
+
+/** Exported for tests: the home folder of a user id in a passwd file. */
+export function homeOf(passwd: string, uid: number): string | undefined {
+  for (const line of passwd.split('\n')) {
+    const fields = line.split(':');
+    if (fields[2] === String(uid) && fields[5] !== undefined && fields[5] !== '') return fields[5];
+  }
+  return undefined;
+}
+
+/** Where a file of the root filesystem may lie, uppermost first. */
+export function layersOf(rootfs: string, mounts: readonly MountSpec[]): string[] {
+  const root = mounts.findLast((mount) => mount.target === '' || mount.target === '/');
+  if (root === undefined) return [rootfs];
+  if (root.type === 'overlay') {
+    const option = (name: string) =>
+      root.options.find((entry) => entry.startsWith(`${name}=`))?.slice(name.length + 1);
+    return [option('upperdir') ?? [], splitLowers(option('lowerdir') ?? '')].flat();
+  }
+  if (root.type === 'bind' || root.options.some((entry) => entry === 'bind' || entry === 'rbind'))
+    return [root.source];
+  // A filesystem on a device: nothing can be read before it is mounted.
+  return [join(rootfs)];
+}
+
+/** overlayfs separates lower layers with colons and escapes its own with a backslash. */
+function splitLowers(text: string): string[] {
+  return text
+    .split(/(?<!\\):/)
+    .filter((layer) => layer !== '')
+    .map((layer) => layer.replaceAll(/\\(.)/g, '$1'));
+}

@@ -1,0 +1,112 @@
+/**
+ * Reading a small file below a root filesystem without ever leaving it: openat2(2) with RESOLVE_IN_ROOT, through FFI, as Node has no
+ * call for it. The root may be anything, a FUSE mount that never answers included, so the calls run on libuv's pool, two at most at
+ * a time (it has four threads, which all of Node's file work shares), and nobody waits longer than the deadline.
+ */
+import { currentArch } from './arch.ts';
+import {
+  AT_FDCWD,
+  O_CLOEXEC,
+  O_DIRECTORY,
+  O_NONBLOCK,
+  O_PATH,
+  O_RDONLY,
+  RESOLVE_IN_ROOT,
+  RESOLVE_NO_MAGICLINKS,
+} from './constants.ts';
+import { type KoffiFunc, libc } from './library.ts';
+import { openHow } from './structs.ts';
+import { syscallNumber } from './syscalls.ts';
+
+type Long = number | bigint;
+type OpenAt2 = KoffiFunc<(number: Long, directory: Long, path: string, how: Uint8Array, size: Long) => Long>;
+
+/** openat2 fails with EAGAIN in a few of a hundred calls while others mount or rename. */
+const TRIES = 3;
+const MOST_AT_ONCE = 2;
+
+let running = 0;
+
+/**
+ * The file's first `max` bytes; undefined when it is not there, is no regular file, cannot be read, the deadline (ms) passed, or too
+ * many such reads hang already.
+ */
+export async function readInRoot(
+  root: string,
+  path: string,
+  max: number,
+  deadline: number,
+): Promise<Buffer | undefined> {
+  if (running >= MOST_AT_ONCE) return undefined;
+  running++;
+  const read = readFile(root, path, max).finally(() => {
+    running--;
+  });
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), deadline);
+  });
+  try {
+    return await Promise.race([read, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+interface Calls {
+  openat2: OpenAt2;
+  pread: KoffiFunc<(fd: number, into: Uint8Array, count: Long, offset: Long) => Long>;
+  close: KoffiFunc<(fd: number) => number>;
+}
+
+let calls: Calls | undefined;
+
+function load(): Calls {
+  const library = libc();
+  calls ??= {
+    openat2: library.func('long syscall(long, long, const char *, void *, long)'),
+    pread: library.func('long pread(int, void *, long, long)'),
+    close: library.func('int close(int)'),
+  };
+  return calls;
+}
+
+async function readFile(root: string, path: string, max: number): Promise<Buffer | undefined> {
+  const { pread, close } = load();
+  const folder = await open(AT_FDCWD, root, O_PATH | O_DIRECTORY, 0);
+  if (folder < 0) return undefined;
+  try {
+    // O_NONBLOCK: a FIFO in the place of the file must not hold us.
+    const file = await open(folder, path, O_RDONLY | O_NONBLOCK, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+    if (file < 0) return undefined;
+    try {
+      const bytes = Buffer.alloc(max);
+      const length = Number(await inPool<Long>((done) => pread.async(file, bytes, max, 0, done)));
+      return length < 0 ? undefined : bytes.subarray(0, length);
+    } finally {
+      close(file);
+    }
+  } finally {
+    close(folder);
+  }
+}
+
+/** A descriptor, or a negative number. errno belongs to the pool's thread and cannot be asked for, so every failure is tried again. */
+async function open(directory: number, path: string, flags: number, resolve: number): Promise<number> {
+  const { openat2 } = load();
+  const how = openHow(flags | O_CLOEXEC, resolve).bytes;
+  const number = syscallNumber('openat2', currentArch());
+  let result = -1;
+  for (let left = TRIES; result < 0 && left > 0; left--) {
+    result = Number(
+      await inPool<Long>((done) => openat2.async(number, directory, path, how, how.length, done)),
+    );
+  }
+  return result;
+}
+
+function inPool<T>(call: (done: (error: unknown, value: T) => void) => void): Promise<T> {
+  return new Promise((resolve, reject) => {
+    call((error, value) => (error ? reject(error) : resolve(value)));
+  });
+}
