@@ -4,7 +4,6 @@
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import type { ClientSession } from '../src/cli/session.ts';
-import type { ContainerRuntime } from '../src/container/types.ts';
 import { WherryError } from '../src/errors.ts';
 import { minimalFeatures } from './bootstrap/features.ts';
 import { Groups, type KeelPort } from './bootstrap/groups.ts';
@@ -14,12 +13,13 @@ import { createRuntimeService } from './grpc/runtime-service.ts';
 import type { GrpcServer } from './grpc/server.ts';
 import type { StatsSource } from './grpc/stats-stream.ts';
 import type { Logger } from './log.ts';
+import type { ShimRuntime } from './runtime.ts';
 import { createTaskService } from './task/service.ts';
 import { serveTtrpcConnection, type TtrpcConnection } from './ttrpc/server.ts';
 import type { ServiceTable } from './ttrpc/service.ts';
 
 export interface ShimServicesDependencies {
-  runtime: ContainerRuntime;
+  runtime: ShimRuntime;
   keel: KeelPort;
   statsHub: StatsSource;
   log: Logger;

@@ -4,9 +4,9 @@
  */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import type { ContainerRuntime } from '../../src/container/types.ts';
 import { WherryError } from '../../src/errors.ts';
 import type { Logger } from '../log.ts';
+import type { ShimRuntime } from '../runtime.ts';
 import type { TaskGroups } from '../task/service.ts';
 import { GroupFiles, type GroupRecord } from './group-files.ts';
 
@@ -44,7 +44,7 @@ interface Group extends GroupRecord {
 const LINGER_MS = 50;
 
 export class Groups implements TaskGroups {
-  private readonly runtime: ContainerRuntime;
+  private readonly runtime: ShimRuntime;
   private readonly keel: KeelPort;
   private readonly log: Logger;
   private readonly files: GroupFiles;
@@ -55,7 +55,7 @@ export class Groups implements TaskGroups {
   private readonly eventAddresses = new Map<string, string>();
   private readonly unsubscribe: () => void;
 
-  constructor(runtime: ContainerRuntime, keel: KeelPort, log: Logger, runDir: string) {
+  constructor(runtime: ShimRuntime, keel: KeelPort, log: Logger, runDir: string) {
     this.runtime = runtime;
     this.keel = keel;
     this.log = log;

@@ -5,12 +5,13 @@
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { ClientSession } from '../../src/cli/session.ts';
-import type { ContainerRuntime, ExitInfo } from '../../src/container/types.ts';
+import type { ExitInfo } from '../../src/container/types.ts';
 import { WherryError } from '../../src/errors.ts';
 import { DeleteResponse } from '../gen/containerd/task/v2/shim.ts';
 import { RuntimeInfo } from '../gen/containerd/types/introspection.ts';
 import { Any } from '../gen/google/protobuf/any.ts';
 import type { Logger } from '../log.ts';
+import type { ShimRuntime } from '../runtime.ts';
 import { readInitPid } from '../task/bundle-files.ts';
 import { requireName } from '../task/names.ts';
 import type { TaskService } from '../task/service.ts';
@@ -29,7 +30,7 @@ import type { Groups } from './groups.ts';
 import { probe } from './probe.ts';
 
 export interface ShimDependencies {
-  runtime: ContainerRuntime;
+  runtime: ShimRuntime;
   groups: Groups;
   tasks: Pick<TaskService, 'deleted'>;
   log: Logger;

@@ -2,8 +2,9 @@
  * Tells each containerd what happens to its containers: create, start, exit, delete, in this order. Lives here: queues and
  * envelopes. Not here: what the events mean; the core emits them in order.
  */
-import type { ContainerRuntime, RuntimeEvent } from '../../src/container/types.ts';
+import type { RuntimeEvent } from '../../src/container/types.ts';
 import type { Logger } from '../log.ts';
+import type { ShimRuntime } from '../runtime.ts';
 import { envelopeOf } from './envelope.ts';
 import { EventQueue } from './queue.ts';
 
@@ -15,7 +16,7 @@ export class EventPublisher {
 
   /** `addressOf`: where the containerd of a scope listens for events; undefined where nobody wants them. */
   constructor(
-    runtime: Pick<ContainerRuntime, 'onEvent'>,
+    runtime: Pick<ShimRuntime, 'onEvent'>,
     addressOf: (scope: string, namespace: string) => string | undefined,
     log: Logger,
   ) {

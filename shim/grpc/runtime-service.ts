@@ -1,6 +1,7 @@
 /** wherry.v1.Runtime's unary methods. */
-import type { ContainerRuntime, ContainerState } from '../../src/container/types.ts';
+import type { ContainerState } from '../../src/container/types.ts';
 import * as wherry from '../gen/wherry/v1/runtime.ts';
+import type { ShimRuntime } from '../runtime.ts';
 import { type MethodTable, unary } from '../ttrpc/service.ts';
 
 const statuses: Readonly<Record<ContainerState['status'], wherry.ContainerStatus>> = {
@@ -12,7 +13,7 @@ const statuses: Readonly<Record<ContainerState['status'], wherry.ContainerStatus
   stopped: wherry.ContainerStatus.CONTAINER_STATUS_STOPPED,
 };
 
-export function createRuntimeService(runtime: ContainerRuntime, version: string): MethodTable {
+export function createRuntimeService(runtime: ShimRuntime, version: string): MethodTable {
   return {
     ListContainers: unary({
       request: wherry.ListContainersRequest,

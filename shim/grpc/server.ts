@@ -16,7 +16,6 @@ import {
   type StatusObject,
   type UntypedHandleCall,
 } from '@grpc/grpc-js';
-import type { ContainerRuntime } from '../../src/container/types.ts';
 import { WherryError } from '../../src/errors.ts';
 import {
   HealthCheckRequest,
@@ -26,6 +25,7 @@ import {
 import { ServerReflectionRequest, ServerReflectionResponse } from '../gen/grpc/reflection/v1/reflection.ts';
 import { StreamStatsRequest, StreamStatsResponse } from '../gen/wherry/v1/runtime.ts';
 import type { Logger } from '../log.ts';
+import type { ShimRuntime } from '../runtime.ts';
 import { requireName } from '../task/names.ts';
 import type { CallContext, Codec, ServiceTable, UnaryMethod } from '../ttrpc/service.ts';
 import { reflect } from './reflection.ts';
@@ -33,7 +33,7 @@ import { intervalOf, type StatsSource, StatsStream } from './stats-stream.ts';
 
 export interface GrpcOptions {
   services: ServiceTable;
-  runtime: ContainerRuntime;
+  runtime: ShimRuntime;
   stats: StatsSource;
   /** Whose container a caller means who names only namespace and id. */
   scopeOf(namespace: string, id: string, creates: boolean): string;

@@ -3,10 +3,11 @@
  * waits for each container; a sample that comes before its predecessor was taken replaces it and is counted.
  */
 import type { CgroupStats } from '../../src/cgroup/stats.ts';
-import type { ContainerKey, ContainerRuntime, ContainerState } from '../../src/container/types.ts';
+import type { ContainerKey, ContainerState } from '../../src/container/types.ts';
 import { WherryError } from '../../src/errors.ts';
 import type { Duration } from '../gen/google/protobuf/duration.ts';
 import type { StreamStatsResponse } from '../gen/wherry/v1/runtime.ts';
+import type { ShimRuntime } from '../runtime.ts';
 import { encodeMetrics } from '../task/metrics.ts';
 
 /** One sampler per container, however many read it (src/cgroup/sampler.ts). */
@@ -54,7 +55,7 @@ interface Subject {
 }
 
 export class StatsStream {
-  private readonly runtime: Pick<ContainerRuntime, 'list' | 'stats' | 'onEvent'>;
+  private readonly runtime: Pick<ShimRuntime, 'list' | 'stats' | 'onEvent'>;
   private readonly source: StatsSource;
   private readonly sink: StatsSink;
   private readonly intervalMs: number;
@@ -66,7 +67,7 @@ export class StatsStream {
 
   /** `subject`: a container, or the namespace whose containers are all meant. */
   constructor(
-    runtime: Pick<ContainerRuntime, 'list' | 'stats' | 'onEvent'>,
+    runtime: Pick<ShimRuntime, 'list' | 'stats' | 'onEvent'>,
     source: StatsSource,
     sink: StatsSink,
     intervalMs: number,

@@ -2,12 +2,13 @@
  * containerd's task service, once for every transport and for versions 2 and 3. Here a request becomes a call of the runtime
  * core and its answer a message; texts and codes are those that containerd, docker and CRI look for. No mounts, no processes, no sockets.
  */
-import type { ContainerKey, ContainerRuntime, ContainerState, ExitInfo } from '../../src/container/types.ts';
+import type { ContainerKey, ContainerState, ExitInfo } from '../../src/container/types.ts';
 import { type ErrorKind, WherryError } from '../../src/errors.ts';
 import * as task from '../gen/containerd/task/v2/shim.ts';
 import { Status } from '../gen/containerd/v1/types/task.ts';
 import { Empty } from '../gen/google/protobuf/empty.ts';
 import type { Logger } from '../log.ts';
+import type { ShimRuntime } from '../runtime.ts';
 import { type CallContext, type MethodTable, type UnaryMethod, unary } from '../ttrpc/service.ts';
 import { writeBundleFiles, writeInitPid } from './bundle-files.ts';
 import { DeletedTasks } from './deleted.ts';
@@ -26,7 +27,7 @@ export interface TaskGroups {
 }
 
 export interface TaskServiceOptions {
-  runtime: ContainerRuntime;
+  runtime: ShimRuntime;
   groups: TaskGroups;
   log: Logger;
   version: string;

@@ -9,6 +9,7 @@ import {
   CreateTaskRequest,
   type DeleteResponse,
   KillRequest,
+  ResizePtyRequest,
   StateRequest,
   type StateResponse,
   UpdateTaskRequest,
@@ -76,6 +77,8 @@ function requestCodecs(name: string): { fromPartial(fields: object): unknown } {
       return KillRequest;
     case 'CloseIO':
       return CloseIORequest;
+    case 'ResizePty':
+      return ResizePtyRequest;
     case 'Update':
       return UpdateTaskRequest;
     default:
@@ -288,7 +291,7 @@ describe('the task service', () => {
         name,
       );
     }
-    for (const name of ['Exec', 'Pause', 'Resume', 'Update', 'Checkpoint', 'ResizePty']) {
+    for (const name of ['Exec', 'Pause', 'Resume', 'Checkpoint', 'ResizePty', 'Update']) {
       await assert.rejects(call(name, { id: 'box' }), {
         kind: 'unimplemented',
         message: `${name} is not implemented`,

@@ -1,8 +1,9 @@
 /** A runtime core in memory: states and events as the real one has them, no kernel. For tests of the RPC layer only. */
+
+import type { ShimRuntime } from '../../../../shim/runtime.ts';
 import type { CgroupStats } from '../../../../src/cgroup/stats.ts';
 import type {
   ContainerKey,
-  ContainerRuntime,
   ContainerState,
   CreateRequest,
   ExitInfo,
@@ -16,7 +17,7 @@ interface Entry {
   ended: PromiseWithResolvers<ExitInfo>;
 }
 
-export class MemoryRuntime implements ContainerRuntime {
+export class MemoryRuntime implements ShimRuntime {
   readonly requests: CreateRequest[] = [];
   readonly listeners = new Set<(event: RuntimeEvent) => void>();
   readonly stdinClosed: string[] = [];
@@ -134,10 +135,6 @@ export class MemoryRuntime implements ContainerRuntime {
     this.entry(key);
     this.cpu += 1000n;
     return v1Sample(this.cpu);
-  }
-
-  noteExit(): void {
-    throw new Error('nobody calls this from RPC');
   }
 
   async pause(): Promise<never> {

@@ -1,0 +1,17 @@
+/** What containerd's side needs of the runtime core. */
+import type { ContainerRuntime } from '../src/container/types.ts';
+
+export type ShimRuntime = Pick<
+  ContainerRuntime,
+  | 'create'
+  | 'start'
+  | 'find'
+  | 'list'
+  | 'kill'
+  | 'delete'
+  | 'wait'
+  | 'pids'
+  | 'closeStdin'
+  | 'stats'
+  | 'onEvent'
+>;
