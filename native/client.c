@@ -181,19 +181,12 @@ static bool obey(void *context, const uint8_t *frame, size_t size)
 static bool read_link(struct cutter *c)
 {
     static uint8_t bytes[65536];
-    union {
-        char bytes[CMSG_SPACE(2 * sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    struct iovec iov = {bytes, sizeof bytes};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    ssize_t n = recvmsg(server, &msg, MSG_CMSG_CLOEXEC);
+    int fds[RECEIVE_FDS];
+    uint32_t count;
+    ssize_t n = receive(server, bytes, sizeof bytes, 0, fds, &count, NULL, NULL);
     if (n < 0 && errno == EINTR)
         return true;
-    struct cmsghdr *rights = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
-    if (rights && rights->cmsg_type == SCM_RIGHTS && rights->cmsg_len == CMSG_LEN(2 * sizeof(int))) {
-        int fds[2];
-        memcpy(fds, CMSG_DATA(rights), sizeof fds);
+    if (count == 2) {
         player = fds[0];
         registration = fds[1];
     }

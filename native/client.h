@@ -1,7 +1,7 @@
 /*
- * The client: wherry and containerd-shim-wherry-v1. It sends what it was called with to wherryd and does what it is told:
- * print, play a tape, wait for its child, end. client.c request and frames · client_start.c finding and starting keel ·
- * client_wait.c plays, the child, its signals and its terminal. What a frame carries: docs/internals.md.
+ * The client: wherry and containerd-shim-wherry-v1. It sends what it was called with to wherryd and does what it is
+ * told: print, play a tape, wait for its child, end. client.c request and frames · client_start.c finding and starting
+ * keel · client_wait.c plays, the child, its signals and its terminal. What a frame carries: docs/internals.md.
  */
 #ifndef WHERRY_CLIENT_H
 #define WHERRY_CLIENT_H

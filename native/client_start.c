@@ -80,8 +80,9 @@ static bool other_namespace(const char *name)
 }
 
 /*
- * keel, and so every container, would keep what narrows this process and cannot be widened again. Process 1 is the measure,
- * as far as /proc shows it; namespaces count only for the node's own run folder: a named one may well be private.
+ * keel, and so every container, would keep what narrows this process and cannot be widened again. Process 1 is the
+ * measure, as far as /proc shows it; namespaces count only for the node's own run folder: a named one may well be
+ * private.
  */
 static void check_plain(bool named)
 {
@@ -94,16 +95,16 @@ static void check_plain(bool named)
     if (status_field("/proc/self/status", "Seccomp_filters", &ours, 10) &&
         status_field("/proc/1/status", "Seccomp_filters", &first, 10) && ours > first)
         why = "a seccomp filter is loaded here";
-    if (status_field("/proc/self/status", "CapBnd", &ours, 16) && status_field("/proc/1/status", "CapBnd", &first, 16) &&
-        first & ~ours)
+    if (status_field("/proc/self/status", "CapBnd", &ours, 16) &&
+        status_field("/proc/1/status", "CapBnd", &first, 16) && first & ~ours)
         why = "the capability bounding set is reduced here";
     for (int i = 0; !named && i < 4; i++)
         if (other_namespace(namespaces[i]))
             why = "this process lives in namespaces of its own";
     if (!why)
         return;
-    dprintf(2, "wherry: keel is not running and cannot be started from this process: %s, and every container would inherit it; "
-               "run `wherry daemon start` from a plain shell first\n", why);
+    dprintf(2, "wherry: keel is not running and cannot be started from this process: %s, and every container would "
+               "inherit it; run `wherry daemon start` from a plain shell first\n", why);
     exit(1);
 }
 
@@ -181,7 +182,7 @@ static _Noreturn void become_keel(char **argv, int ready, int log)
     _exit(127);
 }
 
-/* keel holds its lock before it listens, so one that lost the lock ends at once and the winner's socket is waited for. */
+/* keel locks before it listens, so one that lost the lock ends at once and the winner's socket is waited for. */
 int start_and_connect(const char *run_dir, bool named)
 {
     char text[512] = "";

@@ -1,4 +1,4 @@
-/* What runs for the client besides wherryd: the player, the container's init, its terminal; and the signals for them. */
+/* What runs for the client besides wherryd: the player, the container's init, its terminal; and their signals. */
 #define _GNU_SOURCE
 #include "client.h"
 
@@ -9,164 +9,54 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "link.h"
 #include "play.h"
 #include "spawn.h"
+#include "terminal.h"
 #include "wire.h"
 
 #define DRAIN_TIMEOUT 1000 /* ms of silence after the child's end until a terminal that others hold open is given up */
-#define CHUNK 4096         /* what a pipe that polls writable takes without blocking (PIPE_BUF) */
 
 static int signals = -1;   /* signalfd; open from the first play on */
 static int console = -1;   /* where the terminal's master arrives */
-static int master = -1;
 static int tape = -1;
 static pid_t player_pid, child;
 static int child_fd = -1, child_status, held_signal;
 static uint32_t child_flags;
 static bool child_done;
 
-/* One direction of the relay. */
-struct flow {
-    uint8_t bytes[CHUNK];
-    size_t from, to;
-};
-static struct flow in, out;
-static bool in_ended, out_broken;
-static uint8_t last_in = '\n';
-
-/* --- the terminal --- */
-
-static struct termios before;
-static bool raw;
-
-static void restore_terminal(void)
-{
-    if (raw)
-        tcsetattr(0, TCSANOW, &before);
-    raw = false;
-}
-
-static void restore_and_die(int number)
-{
-    restore_terminal();
-    raise(number); /* SA_RESETHAND: this time it ends us */
-}
-
-static void make_raw(void)
-{
-    static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS, SIGTRAP};
-    if (tcgetattr(0, &before) < 0)
-        return;
-    struct sigaction restore = {.sa_handler = restore_and_die, .sa_flags = (int)SA_RESETHAND};
-    for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++)
-        sigaction(fatal[i], &restore, NULL);
-    atexit(restore_terminal);
-    struct termios wanted = before;
-    cfmakeraw(&wanted);
-    raw = true;
-    tcsetattr(0, TCSANOW, &wanted);
-}
-
-static void resize(void)
-{
-    struct winsize size;
-    for (int fd = 0; fd < 3; fd++)
-        if (ioctl(fd, TIOCGWINSZ, &size) == 0) {
-            ioctl(master, TIOCSWINSZ, &size);
-            return;
-        }
-}
-
 static void take_master(void)
 {
     char byte;
-    union {
-        char bytes[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    struct iovec iov = {&byte, 1};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    ssize_t n = recvmsg(console, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    int fds[RECEIVE_FDS];
+    uint32_t count;
+    ssize_t n = receive(console, &byte, 1, MSG_DONTWAIT, fds, &count, NULL, NULL);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    struct cmsghdr *rights = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
-    if (rights && rights->cmsg_type == SCM_RIGHTS) {
-        memcpy(&master, CMSG_DATA(rights), sizeof master);
-        fcntl(master, F_SETFL, O_RDWR | O_NONBLOCK);
-        resize();
-        make_raw();
-    }
+    if (n > 0 && count == 1)
+        terminal_start(fds[0]);
     close(console);
     console = -1;
 }
 
-static void close_master(void)
-{
-    close(master);
-    master = -1;
-}
-
-/* End of our input is no hang-up: a terminal's reader sees it as ^D, twice where a line has begun. */
-static void read_input(void)
-{
-    ssize_t n = read(0, in.bytes, sizeof in.bytes);
-    if (n < 0 && (errno == EINTR || errno == EAGAIN))
-        return;
-    in.from = 0;
-    in.to = n > 0 ? (size_t)n : 0;
-    if (n > 0) {
-        last_in = in.bytes[n - 1];
-        return;
-    }
-    in_ended = true;
-    if (raw)
-        return;
-    in.to = last_in == '\n' ? 1 : 2;
-    memset(in.bytes, 4, in.to);
-}
-
-static void read_output(void)
-{
-    ssize_t n = read(master, out.bytes, sizeof out.bytes);
-    if (n < 0 && (errno == EINTR || errno == EAGAIN))
-        return;
-    if (n <= 0)
-        close_master(); /* EIO: nobody holds the other side any more */
-    else if (!out_broken) {
-        out.from = 0;
-        out.to = (size_t)n;
-    }
-}
-
-static void write_flow(struct flow *f, int fd)
-{
-    ssize_t n = write(fd, f->bytes + f->from, f->to - f->from);
-    if (n < 0 && (errno == EINTR || errno == EAGAIN))
-        return;
-    if (n < 0 && fd == 1)
-        out_broken = true;
-    f->from = n < 0 ? f->to : f->from + (size_t)n;
-}
-
 bool output_left(void)
 {
-    return master >= 0 || out.from < out.to || (console >= 0 && child && child_flags & WAIT_FLAGS_RELAY_TERMINAL && !child_done);
+    bool expected = console >= 0 && child && !child_done && child_flags & WAIT_FLAGS_RELAY_TERMINAL;
+    return terminal_output_left() || expected;
 }
 
 /* --- signals --- */
 
 static void hold_signals(void)
 {
-    static const int not_held[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS, SIGTRAP, SIGTSTP, SIGTTIN, SIGPIPE};
+    static const int not_held[] = {SIGSEGV, SIGBUS,  SIGFPE,  SIGILL,  SIGABRT,
+                                   SIGSYS,  SIGTRAP, SIGTSTP, SIGTTIN, SIGPIPE};
     sigset_t set;
     if (signals >= 0)
         return;
@@ -213,8 +103,8 @@ static void forward(int number)
 /* Before WAIT a signal is kept for the child to come; the second that asks us to end does end us. */
 static void take_signal(int number)
 {
-    if (number == SIGWINCH && master >= 0)
-        resize();
+    if (number == SIGWINCH)
+        terminal_resize();
     if (number == SIGWINCH || number == SIGURG || number == SIGTTOU || child_done)
         return;
     if (child) {
@@ -334,35 +224,23 @@ bool waited(int *status)
 
 bool watch_once(int server)
 {
-    bool relay = child_flags & WAIT_FLAGS_RELAY_TERMINAL;
-    bool output = out.from < out.to, input = in.from < in.to;
     if (signals < 0)
         return true; /* nothing but the link: its read may block */
-    short wanted = (short)((output ? 0 : POLLIN) | (input ? POLLOUT : 0));
-    struct pollfd fds[] = {
+    struct pollfd fds[3 + TERMINAL_FDS] = {
         {.fd = server, .events = POLLIN},
         {.fd = signals, .events = POLLIN},
-        {.fd = relay ? console : -1, .events = POLLIN},
-        {.fd = wanted ? master : -1, .events = wanted},
-        {.fd = master >= 0 && !input && !in_ended ? 0 : -1, .events = POLLIN},
-        {.fd = output ? 1 : -1, .events = POLLOUT},
+        {.fd = child_flags & WAIT_FLAGS_RELAY_TERMINAL ? console : -1, .events = POLLIN},
     };
-    int n = poll(fds, sizeof fds / sizeof *fds, child_done && master >= 0 && !output ? DRAIN_TIMEOUT : -1);
+    terminal_poll(fds + 3);
+    int n = poll(fds, sizeof fds / sizeof *fds, child_done && terminal_waits() ? DRAIN_TIMEOUT : -1);
     if (n == 0)
-        close_master();
+        terminal_close();
     if (n <= 0)
         return false;
     if (fds[1].revents)
         read_signals();
     if (fds[2].revents && console >= 0)
         take_master();
-    if (fds[5].revents)
-        write_flow(&out, 1);
-    if (fds[4].revents)
-        read_input();
-    if (fds[3].revents & POLLOUT)
-        write_flow(&in, master);
-    if (fds[3].revents & ~POLLOUT && out.from == out.to)
-        read_output();
+    terminal_handle(fds + 3);
     return fds[0].revents;
 }

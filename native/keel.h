@@ -1,6 +1,6 @@
 /*
- * keel: parent of every container that wherryd manages, owner of the sockets, supervisor of wherryd. One thread, one epoll
- * loop, nothing that blocks. keel.c start and loop · keel_conn.c sockets · keel_link.c wherryd and its orders ·
+ * keel: parent of every container that wherryd manages, owner of the sockets, supervisor of wherryd. One thread, one
+ * epoll loop, nothing that blocks. keel.c start and loop · keel_conn.c sockets · keel_link.c wherryd and its orders ·
  * keel_proc.c players, containers and their exits. What a frame carries: docs/internals.md.
  */
 #ifndef WHERRY_KEEL_H
@@ -9,10 +9,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <sys/resource.h>
 #include <sys/types.h>
 
 #include "link.h"
+#include "loop.h"
+#include "reset.h"
 #include "wire.h"
 
 #define CONN_QUEUE_MAX (64u << 20) /* a peer that reads nothing is closed then */
@@ -20,41 +21,17 @@
 #define LINK_QUEUE_LOW (1u << 20)
 #define LINK_QUEUE_MAX (1u << 30)
 
-/* Something in the epoll set. A handler may free any source: the loop takes one event at a time. */
-struct source {
-    int fd;
-    uint32_t events;
-    void (*ready)(struct source *s, uint32_t events);
-};
-
-void watch(struct source *s, uint32_t events); /* adds, or changes; 0 is "only errors" */
-void unwatch(struct source *s);                /* and closes fd */
-
-/* A timer of the loop; setting it again moves it. */
-struct timer {
-    uint64_t at; /* CLOCK_MONOTONIC ms; 0: not set */
-    void (*fire)(struct timer *t);
-    struct timer *next;
-};
-
-void timer_set(struct timer *t, uint64_t ms);
-void timer_clear(struct timer *t);
-
-uint64_t now_ms(void);         /* CLOCK_MONOTONIC */
-uint64_t wall_ns(void);        /* CLOCK_REALTIME */
-extern uint8_t scratch[1 << 18]; /* for one read at a time */
-
-/* One logfmt line to stderr. */
-__attribute__((format(printf, 2, 3))) void log_line(const char *level, const char *format, ...);
-
 extern struct keel {
     const char *run_dir, *player_path;
     char *const *command; /* of wherryd */
     int null, player;     /* /dev/null; the sealed player */
-    struct rlimit nofile; /* as keel found it */
+    struct before before; /* what keel changed of itself and its children must not have */
     bool service, ending;
     uint32_t idle_seconds;
     uint64_t started_ns;
+    bool ready;                            /* wherryd is up */
+    uint32_t alive, known, playing;        /* registered and not ended; registered and not forgotten; players */
+    uint32_t connections, clients;         /* of the connections, those of clients */
 } keel;
 
 void idle_restart(void); /* the clock begins anew */
@@ -63,7 +40,6 @@ void keel_end(void);   /* sockets away, clients served, wherryd ended, then the 
 void keel_done(void);  /* wherryd has ended after keel_end */
 
 /* keel_conn.c */
-int listen_at(const char *path, int backlog);     /* mode 0600, nothing removed; -errno */
 int listener_open(uint64_t id, const char *path); /* a ttrpc listener; 0 or -errno */
 int listener_close(uint64_t id);
 int own_socket_open(void); /* keel.sock; 0 or -errno */
@@ -71,14 +47,12 @@ void listeners_close(void); /* all of them, and the paths away */
 void accept_when_ready(void); /* takes connections while wherryd is up, leaves them in the backlog else */
 void conns_pause(bool paused);
 void conns_close(void);
-uint32_t conns_count(void), conns_clients(void);
 void conn_send(uint64_t id, const uint8_t *bytes, size_t n);
 void conn_finish(uint64_t id); /* closes when the queue has been written */
 
 /* keel_link.c */
 extern int grpc_socket;
 void wherryd_start(void);
-bool wherryd_ready(void);
 bool wherryd_exited(pid_t pid, int status); /* true when it was wherryd */
 void wherryd_hang_up(void);                 /* end of file on its link; SIGKILL 5 s later */
 void tell(uint16_t type, uint64_t id, const void *head, size_t n, const void *tail, size_t m);
@@ -95,6 +69,5 @@ int proc_close_stdin(uint64_t token);
 int proc_release(uint64_t token);
 void procs_report(void);                /* to a new wherryd: who is registered, and exits it has not acknowledged */
 void procs_kill(uint64_t request);      /* SIGKILL to all; when all are gone and acknowledged: reply, keel_end */
-uint32_t procs_alive(void), procs_known(void), players_count(void);
 
 #endif

@@ -38,7 +38,6 @@ struct conn {
 static struct listener *listeners;
 static struct conn **conns; /* by descriptor */
 static size_t conns_size;
-static uint32_t count, clients;
 static uint64_t serial;
 static bool paused;
 
@@ -57,8 +56,8 @@ static void conn_close(struct conn *c, bool report)
     if (report)
         tell(FROM_KEEL_CONN_CLOSE, c->id, NULL, 0, NULL, 0);
     conns[c->source.fd] = NULL;
-    count--;
-    clients -= c->kind == CONNECTION_KIND_CLIENT;
+    keel.connections--;
+    keel.clients -= c->kind == CONNECTION_KIND_CLIENT;
     unwatch(&c->source);
     buf_free(&c->out);
     buf_free(&c->cutter.partial);
@@ -72,7 +71,7 @@ static struct conn *conn_by_id(uint64_t id)
     return fd < conns_size && conns[fd] && conns[fd]->id == id ? conns[fd] : NULL;
 }
 
-/* A peer that is gone or reads nothing is closed by its own end-of-file event, so that no caller loses what it holds. */
+/* A peer that is gone or reads nothing is closed by its end-of-file event, so that no caller loses what it holds. */
 static void conn_write(struct conn *c, const struct iovec *iov, int n)
 {
     size_t before = buf_len(&c->out);
@@ -198,8 +197,8 @@ static void conn_open(int fd, const struct listener *l, const struct ucred *peer
     c->cutter = client ? (struct cutter){.header = HEADER_SIZE, .max = MAX_FRAME, .size = link_frame_size}
                        : (struct cutter){.header = TTRPC_HEADER, .max = TTRPC_MAX, .size = ttrpc_frame_size};
     conns[fd] = c;
-    count++;
-    clients += client;
+    keel.connections++;
+    keel.clients += client;
     conn_events(c);
     if (client)
         greet_client(c);
@@ -251,16 +250,6 @@ void conns_close(void)
             conn_close(conns[fd], false);
 }
 
-uint32_t conns_count(void)
-{
-    return count;
-}
-
-uint32_t conns_clients(void)
-{
-    return clients;
-}
-
 /* --- listeners --- */
 
 static void accept_again(struct timer *t)
@@ -271,7 +260,7 @@ static void accept_again(struct timer *t)
 
 void accept_when_ready(void)
 {
-    bool open = wherryd_ready() && !paused && !full.at;
+    bool open = keel.ready && !paused && !full.at;
     for (struct listener *l = listeners; l; l = l->next)
         watch(&l->source, open ? EPOLLIN : 0);
 }
@@ -297,26 +286,6 @@ static void listener_ready(struct source *s, uint32_t events)
         return;
     }
     conn_open(fd, l, &peer);
-}
-
-int listen_at(const char *path, int backlog)
-{
-    struct sockaddr_un name = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof name.sun_path)
-        return -ENAMETOOLONG;
-    strcpy(name.sun_path, path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -errno;
-    mode_t mask = umask(0177);
-    int failed = bind(fd, (struct sockaddr *)&name, sizeof name) < 0 ? errno : 0;
-    umask(mask);
-    if (!failed && listen(fd, backlog) < 0)
-        failed = errno;
-    if (!failed)
-        return fd;
-    close(fd);
-    return -failed;
 }
 
 static int listener_add(uint64_t id, uint8_t kind, const char *path)

@@ -26,7 +26,6 @@ static struct {
     struct source source;
     struct cutter cutter;
     struct buf out;
-    bool ready;
     uint64_t started_ms;
     unsigned unready; /* starts in a row that never came to READY */
     uint32_t backoff;
@@ -41,7 +40,7 @@ static struct timer restart_timer = {.fire = restart}, kill_timer = {.fire = kil
 void tell(uint16_t type, uint64_t id, const void *head, size_t n, const void *tail, size_t m)
 {
     uint8_t header[HEADER_SIZE];
-    if (wherryd.source.fd < 0 || (!wherryd.ready && type != FROM_KEEL_HELLO))
+    if (wherryd.source.fd < 0 || (!keel.ready && type != FROM_KEEL_HELLO))
         return;
     frame_header(header, (uint32_t)(n + m), type, id);
     struct iovec iov[] = {{header, sizeof header}, {(void *)head, n}, {(void *)tail, m}};
@@ -110,7 +109,7 @@ static void status_order(uint64_t id)
     struct {
         uint32_t pid, registered, players, connections;
         uint64_t started;
-    } s = {(uint32_t)getpid(), procs_alive(), players_count(), conns_count(), keel.started_ns};
+    } s = {(uint32_t)getpid(), keel.alive, keel.playing, keel.connections, keel.started_ns};
     reply(id, 0, &s, sizeof s);
 }
 
@@ -118,7 +117,7 @@ static void ready_order(struct reader *r)
 {
     char build[256];
     get_str(r, build, sizeof build);
-    wherryd.ready = true;
+    keel.ready = true;
     wherryd.unready = 0;
     log_line("info", "msg=\"wherryd is ready\" build=\"%s\" after_ms=%llu", build,
              (unsigned long long)(now_ms() - wherryd.started_ms));
@@ -129,7 +128,7 @@ static void ready_order(struct reader *r)
 static void stop_order(uint64_t id, struct reader *r)
 {
     bool force = get_u32(r) & 1;
-    if (procs_alive() || players_count()) {
+    if (keel.alive || keel.playing) {
         if (force)
             procs_kill(id);
         else
@@ -154,49 +153,23 @@ static bool order(void *context, const uint8_t *frame, size_t size)
     const uint8_t *payload = frame + HEADER_SIZE;
     struct reader r = {.at = payload, .end = frame + size};
     switch (type) {
-    case TO_KEEL_CONN_DATA:
-        conn_send(id, payload, size - HEADER_SIZE);
-        break;
-    case TO_KEEL_CONN_CLOSE:
-        conn_finish(id);
-        break;
-    case TO_KEEL_SPAWN:
-        player_spawn(id, payload, size - HEADER_SIZE);
-        break;
-    case TO_KEEL_EXIT_ACK:
-        proc_acknowledge(id);
-        break;
-    case TO_KEEL_SIGNAL:
-        reply(id, signal_order(&r), NULL, 0);
-        break;
-    case TO_KEEL_GO:
-        reply(id, go(&r), NULL, 0);
-        break;
-    case TO_KEEL_LISTEN:
-        reply(id, listen_order(&r), NULL, 0);
-        break;
-    case TO_KEEL_UNLISTEN:
-        reply(id, listener_close(get_u64(&r)), NULL, 0);
-        break;
-    case TO_KEEL_CLOSE_STDIN:
-        reply(id, proc_close_stdin(get_u64(&r)), NULL, 0);
-        break;
-    case TO_KEEL_RELEASE:
-        reply(id, proc_release(get_u64(&r)), NULL, 0);
-        break;
+    case TO_KEEL_CONN_DATA: conn_send(id, payload, size - HEADER_SIZE); break;
+    case TO_KEEL_CONN_CLOSE: conn_finish(id); break;
+    case TO_KEEL_SPAWN: player_spawn(id, payload, size - HEADER_SIZE); break;
+    case TO_KEEL_EXIT_ACK: proc_acknowledge(id); break;
+    case TO_KEEL_SIGNAL: reply(id, signal_order(&r), NULL, 0); break;
+    case TO_KEEL_GO: reply(id, go(&r), NULL, 0); break;
+    case TO_KEEL_LISTEN: reply(id, listen_order(&r), NULL, 0); break;
+    case TO_KEEL_UNLISTEN: reply(id, listener_close(get_u64(&r)), NULL, 0); break;
+    case TO_KEEL_CLOSE_STDIN: reply(id, proc_close_stdin(get_u64(&r)), NULL, 0); break;
+    case TO_KEEL_RELEASE: reply(id, proc_release(get_u64(&r)), NULL, 0); break;
     case TO_KEEL_IDLE:
         keel.idle_seconds = get_u32(&r);
         idle_restart();
         break;
-    case TO_KEEL_STOP:
-        stop_order(id, &r);
-        break;
-    case TO_KEEL_READY:
-        ready_order(&r);
-        break;
-    case TO_KEEL_STATUS:
-        status_order(id);
-        break;
+    case TO_KEEL_STOP: stop_order(id, &r); break;
+    case TO_KEEL_READY: ready_order(&r); break;
+    case TO_KEEL_STATUS: status_order(id); break;
     default: /* PONG; and what a newer wherryd may say */
         break;
     }
@@ -222,7 +195,7 @@ static void link_ready(struct source *s, uint32_t events)
         return;
     /* It closed its link or speaks nonsense. Its process, if it lives, is of no use; the restart follows its end. */
     unwatch(s);
-    wherryd.ready = false;
+    keel.ready = false;
     accept_when_ready();
     timer_set(&kill_timer, keel.ending ? HANG_UP_GRACE : 0);
 }
@@ -231,7 +204,8 @@ static void link_ready(struct source *s, uint32_t events)
 
 static char **environment(void)
 {
-    static const char *const kept[] = {"PATH", "HOME", "TZ", "LANG", "XDG_RUNTIME_DIR", "WHERRY_LOG_LEVEL", "WHERRY_IDLE_SECONDS"};
+    static const char *const kept[] = {"PATH",            "HOME",             "TZ",                 "LANG",
+                                       "XDG_RUNTIME_DIR", "WHERRY_LOG_LEVEL", "WHERRY_IDLE_SECONDS"};
     static char run_dir[4096 + 16], text[8][8192], *list[10];
     size_t n = 0;
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
@@ -254,7 +228,7 @@ static _Noreturn void wherryd_child(int link, char **env)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
-    setrlimit(RLIMIT_NOFILE, &keel.nofile);
+    setrlimit(RLIMIT_NOFILE, &keel.before.nofile);
     execve(keel.command[0], keel.command, env);
     _exit(127);
 }
@@ -284,11 +258,6 @@ void wherryd_start(void)
     wherryd.source = (struct source){.fd = pair[0], .ready = link_ready};
     watch(&wherryd.source, EPOLLIN);
     hello();
-}
-
-bool wherryd_ready(void)
-{
-    return wherryd.ready;
 }
 
 static void restart(struct timer *t)
@@ -329,7 +298,7 @@ bool wherryd_exited(pid_t pid, int status)
     wherryd.pid = 0;
     read_the_rest();
     timer_clear(&kill_timer);
-    wherryd.ready = false;
+    keel.ready = false;
     buf_free(&wherryd.out);
     buf_free(&wherryd.cutter.partial);
     conns_pause(false);
@@ -342,7 +311,7 @@ bool wherryd_exited(pid_t pid, int status)
              WIFEXITED(status) && WEXITSTATUS(status) == 127 ? " hint=\"cannot execute it\"" : "");
     conns_close();
     accept_when_ready();
-    if (wherryd.unready >= GIVE_UP_AFTER && !procs_known() && !players_count()) {
+    if (wherryd.unready >= GIVE_UP_AFTER && !keel.known && !keel.playing) {
         log_line("error", "msg=\"wherryd never came up: ending\" starts=%u", wherryd.unready);
         keel_end();
         return true;

@@ -3,20 +3,18 @@
 #include "keel.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/magic.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fifo.h"
+#include "pidinfo.h"
 #include "spawn.h"
 
 #define KINDS (STREAM_END_STDERR_WRITER + 1)
@@ -52,7 +50,6 @@ struct registration {
 
 static struct player *players;
 static struct proc *procs;
-static uint32_t alive, known, playing;
 static struct source receiver = {.fd = -1};
 static int sender = -1;
 
@@ -109,36 +106,6 @@ static void end_drop(struct proc *p, int kind)
     p->ends[kind] = -1;
 }
 
-/* The FIFO behind a descriptor, opened anew: a duplicate would share its flags with whoever else holds it. */
-static int reopen(int fd, int flags)
-{
-    char path[32];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    return open(path, flags | O_NONBLOCK | O_CLOEXEC);
-}
-
-/*
- * A FIFO with no open end forgets its content, so after the exit both ends stay until somebody else reads: then the end of
- * file may come. Without our own reader, opening it for writing fails with ENXIO exactly while nobody reads.
- */
-static bool pair_wanted(struct proc *p, int reader, int writer)
-{
-    if (p->ends[writer] < 0) {
-        end_drop(p, reader);
-        return false;
-    }
-    end_drop(p, reader);
-    int probe = reopen(p->ends[writer], O_WRONLY);
-    if (probe < 0 && errno == ENXIO) {
-        p->ends[reader] = reopen(p->ends[writer], O_RDONLY);
-        return true;
-    }
-    if (probe >= 0)
-        close(probe);
-    end_drop(p, writer);
-    return false;
-}
-
 static void proc_forget(struct proc *p)
 {
     for (struct proc **at = &procs; *at; at = &(*at)->next)
@@ -150,8 +117,8 @@ static void proc_forget(struct proc *p)
         end_drop(p, kind);
     timer_clear(&p->probe);
     unwatch(&p->pidfd);
-    alive -= !p->exited;
-    known--;
+    keel.alive -= !p->exited;
+    keel.known--;
     free(p);
     idle_check();
     stop_check();
@@ -160,8 +127,8 @@ static void proc_forget(struct proc *p)
 /* True when p is gone. */
 static bool proc_settle(struct proc *p)
 {
-    bool out = pair_wanted(p, STREAM_END_STDOUT_READER, STREAM_END_STDOUT_WRITER);
-    bool err = pair_wanted(p, STREAM_END_STDERR_READER, STREAM_END_STDERR_WRITER);
+    bool out = fifo_keep(&p->ends[STREAM_END_STDOUT_READER], &p->ends[STREAM_END_STDOUT_WRITER]);
+    bool err = fifo_keep(&p->ends[STREAM_END_STDERR_READER], &p->ends[STREAM_END_STDERR_WRITER]);
     if (out || err)
         timer_set(&p->probe, p->probes++ < 100 ? 10 : 100);
     else
@@ -188,7 +155,7 @@ static void proc_exited(struct proc *p, int status, bool status_known, const str
     p->user = (uint64_t)usage->ru_utime.tv_sec * 1000000 + (uint64_t)usage->ru_utime.tv_usec;
     p->system = (uint64_t)usage->ru_stime.tv_sec * 1000000 + (uint64_t)usage->ru_stime.tv_usec;
     p->maxrss = (uint64_t)usage->ru_maxrss;
-    alive--;
+    keel.alive--;
     unwatch(&p->pidfd);
     tell_exit(p);
     end_drop(p, STREAM_END_STDIN_WRITER);
@@ -196,63 +163,19 @@ static void proc_exited(struct proc *p, int status, bool status_known, const str
     stop_check();
 }
 
-/* Fields of /proc/PID/stat from the third on (proc(5)): [0] is field 3, the state. False when the process is gone. */
-static bool read_stat(pid_t pid, char *state, unsigned long long *fields, int count)
-{
-    char path[32], text[2048];
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0)
-        return false;
-    text[n] = 0;
-    char *at = strrchr(text, ')');
-    if (!at || !at[1] || !at[2])
-        return false;
-    *state = at[2];
-    at += 3;
-    for (int i = 1; i < count; i++)
-        fields[i] = strtoull(at, &at, 10);
-    return true;
-}
-
-struct pidfd_info { /* linux/pidfd.h of 6.13; the exit status of 6.15 */
-    uint64_t mask, cgroup;
-    uint32_t pid, tgid, ppid, ids[8];
-    int32_t exit_code;
-};
-#define PIDFD_GET_INFO _IOWR(0xFF, 11, struct pidfd_info)
-#define PIDFD_INFO_EXIT (1U << 3)
-
-/*
- * The exit of a process that is another's child. As long as that parent has not reaped it, /proc has the status (root may
- * read it); afterwards the pidfd has it since Linux 6.15; older kernels tell nobody.
- */
+/* The exit of a process that is another's child. */
 static void foreign_exit(struct source *s, uint32_t events)
 {
     struct proc *p = (struct proc *)((char *)s - offsetof(struct proc, pidfd));
     uint64_t token = p->token;
-    struct pidfd_info info = {.mask = PIDFD_INFO_EXIT};
-    unsigned long long fields[50] = {0};
-    char state = 0;
-    static const struct rusage none;
-
+    int status = 0;
     reap(); /* its parent may have died and left it to us */
     p = proc_by_token(token);
     if (!p || p->exited)
         return;
-    bool told = ioctl(p->pidfd.fd, PIDFD_GET_INFO, &info) == 0;
-    if (told && info.mask & PIDFD_INFO_EXIT)
-        proc_exited(p, info.exit_code, true, &none);
-    else if (!geteuid() && read_stat(p->pid, &state, fields, 50) && state == 'Z' &&
-             syscall(SYS_pidfd_send_signal, p->pidfd.fd, 0, NULL, 0) == 0)
-        proc_exited(p, (int)fields[49], true, &none);
-    else if (!told || events & (EPOLLHUP | EPOLLERR))
-        proc_exited(p, 0, false, &none);
-    /* else not reaped yet: the hang-up event follows */
+    int told = exit_status(p->pid, p->pidfd.fd, events & (EPOLLHUP | EPOLLERR), &status);
+    if (told >= 0)
+        proc_exited(p, status, told, &(struct rusage){0});
 }
 
 static void player_ended(struct player *pl, int status)
@@ -270,7 +193,7 @@ static void player_ended(struct player *pl, int status)
     timer_clear(&pl->deadline);
     close(pl->tape);
     free(pl);
-    playing--;
+    keel.playing--;
     idle_check();
     stop_check();
 }
@@ -278,8 +201,9 @@ static void player_ended(struct player *pl, int status)
 static void registrations_read(void);
 
 /*
- * Who a zombie was is looked up before it is reaped, while its number cannot be another's. A container registers before it
- * does anything else, so a zombie that is unknown after the socket was read is nobody's: an orphan that came to us.
+ * Who a zombie was is looked up before it is reaped, while its number cannot be another's. A container registers
+ * before it does anything else, so a zombie that is unknown after the socket was read is nobody's: an orphan that came
+ * to us.
  */
 void reap(void)
 {
@@ -315,9 +239,7 @@ void reap(void)
 static void register_process(const struct registration *r, const int *fds, pid_t pid)
 {
     struct stat out, err;
-    struct statfs fs;
-    char state;
-    unsigned long long fields[21] = {0};
+    unsigned long long fields[STAT_FIELDS] = {0};
     struct proc *p = calloc(1, sizeof *p);
     if (!p || proc_by_token(r->token)) {
         log_line("error", "msg=\"registration refused: %s\" token=%llu pid=%d", p ? "the token is in use" : "no memory",
@@ -343,17 +265,12 @@ static void register_process(const struct registration *r, const int *fds, pid_t
         end_drop(p, STREAM_END_STDERR_READER);
         end_drop(p, STREAM_END_STDERR_WRITER);
     }
-    bool ours = false;
-    if (read_stat(pid, &state, fields, 21)) {
-        ours = fields[1] == (unsigned long long)getpid();
-        p->start_time = fields[19];
-    }
-    if (p->pidfd.fd >= 0 && fstatfs(p->pidfd.fd, &fs) == 0 && fs.f_type == 0x50494446 /* PID_FS_MAGIC */ &&
-        fstat(p->pidfd.fd, &out) == 0)
-        p->inode = out.st_ino;
+    bool ours = read_stat(pid, fields) && fields[STAT_PPID] == (unsigned long long)getpid();
+    p->start_time = fields[STAT_START_TIME];
+    p->inode = pidfd_inode(p->pidfd.fd);
     procs = p;
-    alive++;
-    known++;
+    keel.alive++;
+    keel.known++;
     tell_registered(p);
     if (!ours && p->pidfd.fd >= 0)
         watch(&p->pidfd, EPOLLIN | EPOLLET);
@@ -366,39 +283,24 @@ static void register_process(const struct registration *r, const int *fds, pid_t
 static bool registration_read(void)
 {
     struct registration r;
-    union {
-        char bytes[CMSG_SPACE(16 * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
-        struct cmsghdr align;
-    } control;
-    struct iovec iov = {&r, sizeof r};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    ssize_t n = recvmsg(receiver.fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    int fds[RECEIVE_FDS];
+    uint32_t count, seen = 0;
+    struct ucred who = {0};
+    bool complete;
+    ssize_t n = receive(receiver.fd, &r, sizeof r, MSG_DONTWAIT, fds, &count, &who, &complete);
     if (n < 0)
         return errno == EINTR;
-    int fds[16];
-    uint32_t count = 0, seen = 0;
-    pid_t pid = 0;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
-        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
-            count = (uint32_t)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-            memcpy(fds, CMSG_DATA(c), count * sizeof(int));
-        } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS) {
-            struct ucred who;
-            memcpy(&who, CMSG_DATA(c), sizeof who);
-            pid = who.pid;
-        }
-    }
-    bool good = n == sizeof r && r.count == count && pid > 0 && !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC));
+    bool good = n == sizeof r && r.count == count && who.pid > 0 && complete;
     for (uint32_t i = 0; good && i < count; i++) {
         good = r.kinds[i] >= STREAM_END_PIDFD && r.kinds[i] < KINDS && !(seen & 1U << r.kinds[i]);
         seen |= good ? 1U << r.kinds[i] : 0;
     }
     if (good) {
-        register_process(&r, fds, pid);
+        register_process(&r, fds, who.pid);
         return true;
     }
-    log_line("error", "msg=\"registration refused: not as docs/internals.md has it\" bytes=%zd descriptors=%u pid=%d", n, count,
-             pid);
+    log_line("error", "msg=\"registration refused: not as docs/internals.md has it\" bytes=%zd descriptors=%u pid=%d",
+             n, count, who.pid);
     for (uint32_t i = 0; i < count; i++)
         close(fds[i]);
     return true;
@@ -455,7 +357,7 @@ void player_spawn(uint64_t token, const uint8_t *payload, size_t n)
     int tape = r.bad ? -EINVAL : pl ? tape_file(r.at, (size_t)(r.end - r.at)) : -ENOMEM;
     pid_t pid = tape < 0 ? tape
                          : spawn_player(&(struct spawn){.player = keel.player, .tape = tape, .registration = sender,
-                                                        .console = -1, .null = keel.null, .nofile = &keel.nofile});
+                                                        .console = -1, .null = keel.null, .before = &keel.before});
     if (pid < 0) {
         struct {
             int32_t status, step, pc, error, state;
@@ -471,7 +373,7 @@ void player_spawn(uint64_t token, const uint8_t *payload, size_t n)
     *pl = (struct player){.token = token, .pid = pid, .tape = tape, .next = players};
     pl->deadline.fire = deadline_passed;
     players = pl;
-    playing++;
+    keel.playing++;
     if (deadline)
         timer_set(&pl->deadline, deadline);
     idle_check();
@@ -527,14 +429,14 @@ static void stop_done(int result)
 static void stop_late(struct timer *t)
 {
     (void)t;
-    log_line("error", "msg=\"a forced stop took too long\" containers=%u players=%u", alive, playing);
-    stop_done(alive || playing ? -ETIMEDOUT : 0);
+    log_line("error", "msg=\"a forced stop took too long\" containers=%u players=%u", keel.alive, keel.playing);
+    stop_done(keel.alive || keel.playing ? -ETIMEDOUT : 0);
 }
 
 /* wherryd cleans up after each exit and then acknowledges it, so all acknowledged is all cleaned up. */
 static void stop_check(void)
 {
-    if (!stopping || alive || playing)
+    if (!stopping || keel.alive || keel.playing)
         return;
     for (struct proc *p = procs; p; p = p->next)
         if (!p->acknowledged)
@@ -552,19 +454,4 @@ void procs_kill(uint64_t request)
             syscall(SYS_pidfd_send_signal, p->pidfd.fd, SIGKILL, NULL, 0);
     for (struct player *pl = players; pl; pl = pl->next)
         kill(-pl->pid, SIGKILL);
-}
-
-uint32_t procs_alive(void)
-{
-    return alive;
-}
-
-uint32_t procs_known(void)
-{
-    return known;
-}
-
-uint32_t players_count(void)
-{
-    return playing;
 }

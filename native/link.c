@@ -260,3 +260,49 @@ int unix_connect(const char *path, int flags)
     }
     return fd;
 }
+
+int listen_at(const char *path, int backlog)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof name.sun_path)
+        return -ENAMETOOLONG;
+    strcpy(name.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    mode_t mask = umask(0177);
+    int failed = bind(fd, (struct sockaddr *)&name, sizeof name) < 0 ? errno : 0;
+    umask(mask);
+    if (!failed && listen(fd, backlog) < 0)
+        failed = errno;
+    if (!failed)
+        return fd;
+    close(fd);
+    return -failed;
+}
+
+ssize_t receive(int fd, void *bytes, size_t size, int flags, int fds[RECEIVE_FDS], uint32_t *count, struct ucred *who,
+                bool *complete)
+{
+    union {
+        char bytes[CMSG_SPACE(RECEIVE_FDS * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
+        struct cmsghdr align;
+    } control;
+    struct iovec iov = {bytes, size};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    ssize_t n = recvmsg(fd, &msg, flags | MSG_CMSG_CLOEXEC);
+    *count = 0;
+    if (n < 0)
+        return n;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+            *count = (uint32_t)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+            memcpy(fds, CMSG_DATA(c), *count * sizeof(int));
+        } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS && who) {
+            memcpy(who, CMSG_DATA(c), sizeof *who);
+        }
+    }
+    if (complete)
+        *complete = !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC));
+    return n;
+}

@@ -27,7 +27,7 @@ struct reader {
 
 uint32_t get_u32(struct reader *r);
 uint64_t get_u64(struct reader *r);
-size_t get_str(struct reader *r, char *into, size_t cap); /* with a final NUL; bad when it does not fit or has a NUL inside */
+size_t get_str(struct reader *r, char *into, size_t cap); /* with a final NUL; bad: too long, or a NUL inside */
 
 bool put_u8(struct buf *b, uint8_t v);
 bool put_u16(struct buf *b, uint16_t v);
@@ -63,6 +63,16 @@ size_t link_frame_size(const uint8_t *header); /* for cutters of our own links *
 int send_or_queue(int fd, struct buf *out, const struct iovec *iov, int count, size_t cap);
 int flush_queue(int fd, struct buf *out);
 
+/*
+ * recvmsg with descriptors: *count of them in fds, the caller's to close. who (may be NULL): the sender, with
+ * SO_PASSCRED. complete (may be NULL): nothing was cut off.
+ */
+#define RECEIVE_FDS 16
+struct ucred;
+ssize_t receive(int fd, void *bytes, size_t size, int flags, int fds[RECEIVE_FDS], uint32_t *count, struct ucred *who,
+                bool *complete);
+
+int listen_at(const char *path, int backlog); /* SOCK_STREAM, mode 0600, non-blocking; removes nothing; or -errno */
 int make_dirs(const char *path, mode_t mode); /* mkdir -p; 0 or -errno */
 int unix_connect(const char *path, int flags); /* a connected SOCK_STREAM, or -errno; flags: SOCK_NONBLOCK or 0 */
 

@@ -5,7 +5,10 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -36,6 +39,32 @@ void tape_failed(int tape, int error)
         return; /* the exit status still tells */
 }
 
+/* A sealed memfd; where the kernel refuses to execute those, the file itself on a read-only mount of its own. */
+int seal_player(const char *path)
+{
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return -1;
+    int fd = memfd_create("player", MFD_CLOEXEC | MFD_ALLOW_SEALING | 16U /* MFD_EXEC, Linux 6.3 */);
+    if (fd < 0 && errno == EINVAL)
+        fd = memfd_create("player", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0) {
+        struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
+        close(file);
+        fd = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        if (fd >= 0 && syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attr, sizeof attr) < 0)
+            return -1;
+        return fd;
+    }
+    ssize_t n;
+    while ((n = sendfile(fd, file, NULL, 1 << 20)) > 0)
+        continue;
+    close(file);
+    if (n < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+        return -1;
+    return fd;
+}
+
 /* Runs in the memory of its parent: system calls only. */
 static _Noreturn void child(const struct spawn *s)
 {
@@ -62,8 +91,13 @@ static _Noreturn void child(const struct spawn *s)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
-    if (s->nofile)
-        setrlimit(RLIMIT_NOFILE, s->nofile);
+    if (s->before)
+        setrlimit(RLIMIT_NOFILE, &s->before->nofile);
+    if (s->before && s->before->oom_score[0]) {
+        int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+        if (fd < 0 || write(fd, s->before->oom_score, strlen(s->before->oom_score)) < 0)
+            goto failed;
+    }
     char *const argv[] = {"player", NULL}, *const env[] = {NULL};
     syscall(SYS_execveat, player, "", argv, env, AT_EMPTY_PATH);
 failed:

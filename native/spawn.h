@@ -3,8 +3,9 @@
 #define WHERRY_SPAWN_H
 
 #include <stddef.h>
-#include <sys/resource.h>
 #include <sys/types.h>
+
+#include "reset.h"
 
 struct spawn {
     int player;       /* the sealed player */
@@ -13,8 +14,11 @@ struct spawn {
     int console;      /* -1: none */
     int null;         /* for 0-2, and a process group of its own; -1: it keeps the starter's */
     int preserve;     /* how many descriptors from 3 on the tape finds from FD_PRESERVED on */
-    const struct rlimit *nofile; /* NULL: as it is */
+    const struct before *before; /* given back to the player; NULL: nothing is */
 };
+
+/* The player as what may be executed for ever; -1 with errno. */
+int seal_player(const char *path);
 
 /* A memfd with an empty shared page and the tape's image behind it. -errno on failure. */
 int tape_file(const void *image, size_t len);

@@ -1,4 +1,4 @@
-/* Frame types of the keel link and the client link: docs/internals.md says what each carries. Twin: src/daemon/wire.ts. */
+/* Frame types of the keel link and the client link (docs/internals.md). Twin: src/daemon/wire.ts. */
 #ifndef WHERRY_WIRE_H
 #define WHERRY_WIRE_H
 
