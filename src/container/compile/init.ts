@@ -6,7 +6,6 @@ import {
   AT_FDCWD,
   AT_RECURSIVE,
   CLONE_NEWCGROUP,
-  F_DUPFD_CLOEXEC,
   IFF_UP,
   KEYCTL_JOIN_SESSION_KEYRING,
   MNT_DETACH,
@@ -30,13 +29,13 @@ import {
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   STATX_TYPE,
-  TIOCSCTTY,
 } from '../../linux/constants.ts';
 import { ifreqFlags, iovecs, mountAttr, msghdr, scmRights, scmRightsOffset } from '../../linux/structs.ts';
 import { fieldOf, sizeOf } from '../../linux/structs-layout.ts';
 import type { Reg } from '../../tape/refs.ts';
 import { makeConsole, openConsoleChannel } from './console.ts';
 import { becomeUser, loadFilter, setLimits } from './credentials.ts';
+import { placeDescriptors } from './descriptors.ts';
 import { makeDevices } from './devices.ts';
 import { maskPaths, openNullDevice, protectPaths } from './hide.ts';
 import type { OpenStream } from './host.ts';
@@ -95,7 +94,12 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
   enterRoot(program, input);
 
   joinKeyring(program, input);
-  const gate = placeDescriptors(program, input, inheritance, state, slave);
+  const [stateDir, ready] = placeDescriptors(program, {
+    preserve: input.caller?.preserveFds ?? 0,
+    streams: inheritance.streams,
+    slave,
+    kept: [state, inheritance.ready],
+  }) as [Reg, Reg];
   setLimits(program, spec);
   giveStreams(program, input);
   becomeUser(program, spec, input.seccomp);
@@ -105,14 +109,14 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
   tape.syscall('umask', [spec.process.user.umask ?? input.caller?.umask ?? 0o022]);
 
   program.step('', 'tell the player that the container is created');
-  tape.syscall('write', [gate.ready, 'c', 1]);
-  program.close(gate.ready);
+  tape.syscall('write', [ready, 'c', 1]);
+  program.close(ready);
   if (input.startAtOnce !== true) {
     program.step('', 'wait for start: open the exec FIFO');
-    const opened = tape.syscall('openat', [gate.state, 'exec.fifo', O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0]);
+    const opened = tape.syscall('openat', [stateDir, 'exec.fifo', O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0]);
     program.close(opened);
   }
-  program.close(gate.state);
+  program.close(stateDir);
   if (input.seccomp !== undefined && spec.process.noNewPrivileges === true)
     loadFilter(program, input.seccomp);
   execute(program, found, spec.process.args[0] ?? '');
@@ -321,7 +325,7 @@ function enterRoot(program: Program, input: CreateInput): void {
 }
 
 /** A session keyring of its own, so that keys of whoever started us are not there (session-keyring(7)). */
-function joinKeyring(program: Program, input: CreateInput): void {
+export function joinKeyring(program: Program, input: Pick<CreateInput, 'id' | 'noNewKeyring'>): void {
   if (input.noNewKeyring === true) return;
   const { tape } = program;
   program.step('', 'join a new session keyring');
@@ -332,42 +336,6 @@ function joinKeyring(program: Program, input: CreateInput): void {
   tape.place(without);
 }
 
-/** 0-2 get their final meaning; state directory and ready pipe move behind the preserved ones; all others are closed. */
-function placeDescriptors(
-  program: Program,
-  input: CreateInput,
-  inheritance: Inheritance,
-  stateDir: Reg,
-  slave: Reg | undefined,
-): { state: Reg; ready: Reg } {
-  const { tape } = program;
-  program.step('', 'put the descriptors in their places');
-  if (slave !== undefined) {
-    for (const number of [0, 1, 2]) tape.syscall('dup3', [slave, number, 0]);
-    tape.syscall('ioctl', [0, TIOCSCTTY, 0]);
-  } else {
-    inheritance.streams.forEach(({ container }, number) => {
-      if (container !== undefined) tape.syscall('dup3', [container, number, 0]);
-    });
-  }
-  // Moved high first: one of them may lie where another is to go. The ends then stand behind the preserved ones.
-  const preserve = input.caller?.preserveFds ?? 0;
-  const first = 3 + preserve;
-  const above = preserve === 0 ? first + 2 : PlayerDescriptor.PRESERVED + preserve;
-  const state = tape.syscall('fcntl', [stateDir, F_DUPFD_CLOEXEC, above]);
-  const ready = tape.syscall('fcntl', [inheritance.ready, F_DUPFD_CLOEXEC, above]);
-  for (let index = 0; index < preserve; index++) {
-    const closed = tape.label('closed');
-    tape.syscall('dup3', [PlayerDescriptor.PRESERVED + index, 3 + index, 0], { on: { EBADF: closed } });
-    tape.place(closed);
-  }
-  tape.syscall('dup3', [state, first, O_CLOEXEC]);
-  tape.syscall('dup3', [ready, first + 1, O_CLOEXEC]);
-  tape.syscall('close_range', [first + 2, MAX_DESCRIPTOR, 0]);
-  return { state: tape.set(first), ready: tape.set(first + 1) };
-}
-
-const MAX_DESCRIPTOR = 0xffff_ffff;
 /** major 1, minor 3 as statx gives them, side by side in 8 bytes. */
 const NULL_DEVICE = (3n << 32n) | 1n;
 
