@@ -14,6 +14,7 @@ import {
   existsSync,
   linkSync,
   mkdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
@@ -21,7 +22,7 @@ import {
 import { cpus } from 'node:os';
 import { dirname, join } from 'node:path';
 import { build } from 'esbuild';
-import { dist, root } from '../test/support/paths.ts';
+import { cache, dist, root } from '../test/support/paths.ts';
 import { installSystemPackages } from './setup.ts';
 import { capture, node, say, show } from './tools.ts';
 
@@ -31,9 +32,7 @@ const entries = ['shim/wherryd.ts', 'src/daemon/main.ts'];
 export async function buildAll(): Promise<void> {
   installSystemPackages();
   const version = buildName();
-  const env = { ...process.env, BUILD: version };
-  if (show('make', ['-s', '-C', 'native', `-j${cpus().length}`, 'all'], { env }) !== 0)
-    throw new Error('the native parts did not build');
+  const native = compileNative(version);
 
   // Built beside and moved into place, so that a running daemon never sees half a tree.
   const work = `${dist}.new`;
@@ -42,7 +41,6 @@ export async function buildAll(): Promise<void> {
   const libexec = join(work, 'libexec/wherry');
   mkdirSync(bin, { recursive: true });
   mkdirSync(libexec, { recursive: true });
-  const native = join(root, 'native/build');
   install(join(native, 'wherry'), join(bin, 'wherry'));
   linkSync(join(bin, 'wherry'), join(bin, 'containerd-shim-wherry-v1'));
   install(join(native, 'keel'), join(libexec, 'keel'));
@@ -52,6 +50,23 @@ export async function buildAll(): Promise<void> {
   rmSync(dist, { recursive: true, force: true });
   renameSync(work, dist);
   warmCodeCache();
+}
+
+/** Compiles the C in a folder of its own; all of it when the name of the build has changed, as every program carries it. */
+function compileNative(version: string): string {
+  const folder = join(cache, 'native');
+  const stamp = join(folder, 'name');
+  const known = existsSync(stamp) && readFileSync(stamp, 'utf8') === version;
+  const options = [
+    `OUT=${folder}`,
+    `BUILD=${version}`,
+    `-j${cpus().length}`,
+    ...(known ? [] : ['--always-make']),
+  ];
+  if (show('make', ['-s', '-C', 'native', ...options, 'all']) !== 0)
+    throw new Error('the native parts did not build');
+  writeFileSync(stamp, version);
+  return folder;
 }
 
 /** What `git describe` says, or the package's version outside of a clone. */

@@ -44,7 +44,7 @@ export function layerProblems(): string[] {
     }
     graph.set(file, edges);
     text.split('\n').forEach((source, index) => {
-      if (/(?<![\w.'"`$])console\.\w/.test(source))
+      if (/\bconsole\.(assert|count|debug|dir|error|group|info|log|table|time|trace|warn)\w*\(/.test(source))
         problems.push(`${file}:${index + 1}: uses console: use the log`);
       if (/^export default\b/.test(source) && !file.startsWith('shim/gen/'))
         problems.push(`${file}:${index + 1}: default export: name it`);
@@ -56,8 +56,21 @@ export function layerProblems(): string[] {
 function* importsOf(text: string): Generator<Import> {
   for (const match of text.matchAll(importPattern)) {
     const line = text.slice(0, match.index).split('\n').length;
-    yield { line, name: match[3] ?? match[5] ?? '', typeOnly: match[1] !== undefined };
+    yield {
+      line,
+      name: match[3] ?? match[5] ?? '',
+      typeOnly: match[1] !== undefined || namesTypesOnly(match[0]),
+    };
   }
+}
+
+/** `import { type A, type B } from …`: gone at run time, like `import type`. */
+function namesTypesOnly(statement: string): boolean {
+  const names = /^import\s*\{([^}]*)\}/
+    .exec(statement)?.[1]
+    ?.split(',')
+    .filter((name) => name.trim() !== '');
+  return names?.every((name) => /^\s*type\s/.test(name)) ?? false;
 }
 
 /** Comments become spaces; line numbers stay. Strings are left alone as far as a `//` in an address needs it. */

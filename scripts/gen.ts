@@ -7,7 +7,13 @@ import { capture, node, packaged } from './tools.ts';
 /** Writes <folder>/shim/gen. */
 export function generate(folder: string): void {
   capture(packaged('buf'), ['generate', '-o', folder]);
-  const descriptors = capture(packaged('buf'), ['build', '-o', '-#format=binpb', '--as-file-descriptor-set']);
+  const descriptors = capture(packaged('buf'), [
+    'build',
+    '--exclude-source-info',
+    '-o',
+    '-#format=binpb',
+    '--as-file-descriptor-set',
+  ]);
   mkdirSync(join(folder, 'shim/gen'), { recursive: true });
   writeFileSync(
     join(folder, 'shim/gen/descriptors.ts'),

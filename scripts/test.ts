@@ -11,9 +11,9 @@ import { checkAll } from './check.ts';
 import { fail, node, say, show } from './tools.ts';
 
 const suites = [
-  { name: 'unit', concurrency: 2, timeout: 120_000 },
-  { name: 'integration', concurrency: 2, timeout: 300_000 },
-  { name: 'e2e', concurrency: 2, timeout: 600_000 },
+  { name: 'unit', concurrency: 2, timeout: 60_000, minutes: 5 },
+  { name: 'integration', concurrency: 2, timeout: 120_000, minutes: 15 },
+  { name: 'e2e', concurrency: 2, timeout: 300_000, minutes: 15 },
 ] as const;
 
 const words = process.argv.slice(2);
@@ -52,7 +52,11 @@ async function runSuite(suite: (typeof suites)[number]): Promise<string[]> {
     `--test-timeout=${suite.timeout}`,
     '--test-reporter=spec',
   ];
-  const code = show(node, [...options, ...files], { env: { ...process.env, [markVariable]: mark } });
+  const code = show(node, [...options, ...files], {
+    env: { ...process.env, [markVariable]: mark },
+    timeout: suite.minutes * 60_000,
+  });
+  if (code === 124) say(`no end within ${suite.minutes} minutes: a test file hangs`);
   const left = await leaks.leftovers();
   for (const one of left) say(`left behind: ${one}`);
   return [

@@ -14,11 +14,14 @@ export interface ToolOptions {
   cwd?: string;
   env?: NodeJS.ProcessEnv;
   input?: Uint8Array;
+  /** Milliseconds; SIGTERM after it, and the exit code is 124. */
+  timeout?: number;
 }
 
 /** Runs a program with our terminal; returns its exit code. */
 export function show(command: string, args: readonly string[], options: ToolOptions = {}): number {
   const result = spawnSync(command, args, { cwd: root, stdio: 'inherit', ...options });
+  if ((result.error as NodeJS.ErrnoException | undefined)?.code === 'ETIMEDOUT') return 124;
   if (result.error !== undefined) throw new Error(`${command} cannot be started: ${result.error.message}`);
   return result.status ?? 1;
 }
