@@ -103,7 +103,11 @@ export class Runtime implements ContainerRuntime {
     let claimed = false;
     try {
       const given = await this.#readSpec(request);
-      const spec = await withHome(given, rootfsOf(given, request.bundle), request.rootfsMounts);
+      const spec = await withHome(
+        given,
+        request.rootfsOverlay?.lower ?? rootfsOf(given, request.bundle),
+        request.rootfsMounts,
+      );
       const cgroup = planCgroup(this.#cgroups, {
         cgroupsPath: spec.linux?.cgroupsPath ?? '',
         defaultParent: this.#parentOf(request.key),

@@ -41,7 +41,8 @@ export async function launchCommand(context: CommandContext): Promise<number> {
     const request: CreateRequest = {
       key: keyOf(context, id),
       bundle: folder.path,
-      rootfsMounts: folder.rootfsMounts,
+      rootfsMounts: [],
+      rootfsOverlay: folder.view ? { lower: '/' } : undefined,
       stdio: { stdin: '', stdout: '', stderr: '', terminal },
       systemdCgroup: context.globals.on('systemd-cgroup'),
       stateDir: stateDirOf(context, id),
