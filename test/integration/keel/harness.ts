@@ -160,9 +160,9 @@ export interface StartOptions {
 
 /** A run folder, a keel in it and the test as its wherryd. */
 export class Harbour implements AsyncDisposable {
-  readonly folder = mkdtempSync('/tmp/wherry-t');
-  readonly runDir = join(this.folder, 'run');
   readonly bin: string;
+  readonly folder: string;
+  readonly runDir: string;
   keel: ChildProcess | undefined;
   log = '';
   readonly #server: Server;
@@ -171,6 +171,8 @@ export class Harbour implements AsyncDisposable {
 
   private constructor(which: Build) {
     this.bin = build(which);
+    this.folder = mkdtempSync('/tmp/wherry-t');
+    this.runDir = join(this.folder, 'run');
     this.#server = createServer((socket) => this.#links.push(new Link(socket)));
   }
 
