@@ -3,8 +3,9 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { buf } from '../support/buf.ts';
 import { makeBundle } from '../support/bundle.ts';
-import { root, uniqueId } from '../support/paths.ts';
+import { uniqueId } from '../support/paths.ts';
 import { eventually, type RunResult, run, stop } from '../support/run.ts';
 import { Wherry } from '../support/wherry.ts';
 
@@ -23,10 +24,6 @@ describe('gRPC with buf curl', () => {
     await wherry?.[Symbol.asyncDispose]();
   });
 
-  const buf = join(
-    root,
-    `node_modules/@bufbuild/buf-linux-${process.arch === 'arm64' ? 'aarch64' : 'x64'}/bin/buf`,
-  );
   const flags = (): string[] => [
     ...['curl', '--protocol', 'grpc', '--http2-prior-knowledge'],
     ...['--unix-socket', join(wherry.runDir, 'grpc.sock')],

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { mounts, removeCgroup } from './cgroups.ts';
-import { type ContainerdVersion, peers } from './debs.ts';
+import { type ContainerdVersion, peers, suiteOf } from './debs.ts';
 import { imageName, writeImage } from './image.ts';
 import { bin, cache, temporaryFolder, uniqueId } from './paths.ts';
 import { eventually, must, type RunOptions, type RunResult, run, stop } from './run.ts';
@@ -15,6 +15,8 @@ export interface ContainerdOptions {
   env?: NodeJS.ProcessEnv;
   /** Before dist/bin on the PATH of containerd. */
   path?: string[];
+  /** Folder of another containerd and ctr than Debian's, of the same series as `version`. */
+  binaries?: string;
 }
 
 export class Containerd implements AsyncDisposable {
@@ -38,7 +40,7 @@ export class Containerd implements AsyncDisposable {
 
   /** Resolves when containerd answers and has the busybox image. */
   static async start(version: ContainerdVersion, options: ContainerdOptions = {}): Promise<Containerd> {
-    const all = await peers();
+    const all = await peers(options.binaries === undefined ? [suiteOf[version]] : []);
     const folder = temporaryFolder();
     const runDir = join(folder, 'w');
     mkdirSync(runDir, { mode: 0o700 });
@@ -46,7 +48,7 @@ export class Containerd implements AsyncDisposable {
       writeFileSync(join(runDir, 'config.json'), JSON.stringify(options.wherryConfig), { mode: 0o600 });
     }
     writeFileSync(join(folder, 'config.toml'), configuration(version, folder));
-    const binaries = all.containerd(version);
+    const binaries = options.binaries ?? all.containerd(version);
     // runc comes from bookworm for every containerd: the newer ones' runc needs a newer libc.
     const path = [
       ...(options.path ?? []),

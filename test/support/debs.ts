@@ -18,7 +18,8 @@ const wanted: Record<Suite, readonly string[]> = {
 };
 const suites = Object.keys(wanted) as Suite[];
 
-const suiteOf = { '1.6': 'bookworm', '1.7': 'trixie', '2.1': 'forky' } as const;
+/** Which Debian has which containerd. */
+export const suiteOf = { '1.6': 'bookworm', '1.7': 'trixie', '2.1': 'forky' } as const;
 export type ContainerdVersion = keyof typeof suiteOf;
 export const containerdVersions = Object.keys(suiteOf) as ContainerdVersion[];
 
@@ -33,55 +34,50 @@ export interface Peers {
   busybox: string;
 }
 
-/** Downloads and unpacks what is missing; afterwards works without network. */
-export async function peers(): Promise<Peers> {
-  const folder = join(cache, 'debs', key());
-  if (!existsSync(folder)) await fetchAll(folder);
-  const bookworm = join(folder, 'bookworm');
+/** Downloads and unpacks what is missing of these suites; afterwards works without network. bookworm has runc, crun and busybox. */
+export async function peers(of: readonly Suite[] = suites): Promise<Peers> {
+  for (const suite of new Set<Suite>(['bookworm', ...of])) {
+    if (!existsSync(folderOf(suite))) await fetchSuite(suite, folderOf(suite));
+  }
+  const bookworm = folderOf('bookworm');
+  const triplet = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
   return {
-    containerd: (version) => join(folder, suiteOf[version], 'usr/bin'),
+    containerd: (version) => join(folderOf(suiteOf[version]), 'usr/bin'),
     runc: join(bookworm, 'usr/sbin/runc'),
     crun: join(bookworm, 'usr/bin/crun'),
-    crunLibraries: join(
-      bookworm,
-      'usr/lib',
-      process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu',
-    ),
+    crunLibraries: join(bookworm, 'usr/lib', triplet),
     busybox: join(bookworm, 'bin/busybox'),
   };
 }
 
-function key(): string {
-  return createHash('sha256')
-    .update(JSON.stringify([wanted, process.arch, 1]))
+/** Named by what is in it, so that a change of the list above is a new download. */
+function folderOf(suite: Suite): string {
+  const key = createHash('sha256')
+    .update(JSON.stringify([wanted[suite], process.arch]))
     .digest('hex')
-    .slice(0, 16);
+    .slice(0, 12);
+  return join(cache, 'debs', `${suite}-${key}`);
 }
 
-async function fetchAll(folder: string): Promise<void> {
+async function fetchSuite(suite: Suite, folder: string): Promise<void> {
+  process.stderr.write(`Downloading ${wanted[suite].join(', ')} of Debian ${suite}\n`);
   const work = `${folder}.${process.pid}`;
   rmSync(work, { recursive: true, force: true });
-  mkdirSync(work, { recursive: true });
+  const debs = join(work, 'debs');
+  mkdirSync(debs, { recursive: true });
   try {
-    const apt = await aptOptions(join(work, 'apt'));
-    for (const suite of suites) {
-      const debs = join(work, 'apt', suite);
-      mkdirSync(debs);
-      const names = wanted[suite].map((name) => `${name}/${suite}`);
-      await must('apt-get', [...apt, '-q', 'download', ...names], { cwd: debs, timeout: 600_000 });
-      const target = join(work, suite);
-      for (const deb of readdirSync(debs)) await must('dpkg', ['-x', join(debs, deb), target]);
-    }
-    rmSync(join(work, 'apt'), { recursive: true });
+    const apt = await aptOptions(suite, join(work, 'apt'));
+    await must('apt-get', [...apt, '-q', 'download', ...wanted[suite]], { cwd: debs, timeout: 600_000 });
+    for (const deb of readdirSync(debs)) await must('dpkg', ['-x', join(debs, deb), join(work, 'root')]);
     // Another process may have been faster; its result is as good as ours.
-    if (!existsSync(folder)) renameSync(work, folder);
+    if (!existsSync(folder)) renameSync(join(work, 'root'), folder);
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
 }
 
 /** Options that make apt use lists, caches and sources of its own, beside and not instead of the machine's. */
-async function aptOptions(folder: string): Promise<string[]> {
+async function aptOptions(suite: Suite, folder: string): Promise<string[]> {
   for (const part of ['lists/partial', 'cache/archives/partial'])
     mkdirSync(join(folder, part), { recursive: true });
   const options = (sources: string): string[] => [
@@ -90,12 +86,12 @@ async function aptOptions(folder: string): Promise<string[]> {
     ...['-o', 'Acquire::Languages=none', '-o', 'APT::Sandbox::User=root', '-o', 'Acquire::Retries=3'],
   ];
   const mirror = machineMirror();
-  const sources = (names: readonly string[], signedBy: string): string => {
-    const path = join(folder, `${names.join('-')}.sources`);
+  const sources = (name: Suite, signedBy: string): string => {
+    const path = join(folder, `${name}.sources`);
     const lines = [
       'Types: deb',
       `URIs: ${mirror}`,
-      `Suites: ${names.join(' ')}`,
+      `Suites: ${name}`,
       'Components: main',
       `Signed-By: ${signedBy}`,
     ];
@@ -103,27 +99,27 @@ async function aptOptions(folder: string): Promise<string[]> {
     return path;
   };
   const installed = '/usr/share/keyrings/debian-archive-keyring.gpg';
-  const direct = options(sources(suites, installed));
+  const direct = options(sources(suite, installed));
   const update = await run('apt-get', [...direct, '-q', 'update'], { timeout: 600_000 });
   if (update.code === 0 && !/NO_PUBKEY|not signed/.test(update.stdout + update.stderr)) return direct;
 
   // An old machine lacks the newer suites' keys: take them from bookworm's keyring package, which its own key signs.
-  const first = options(sources(['bookworm'], installed));
+  const first = options(sources('bookworm', installed));
   await must('apt-get', [...first, '-q', 'update'], { timeout: 600_000 });
   const keys = join(folder, 'keyring');
   mkdirSync(keys);
-  await must('apt-get', [...first, '-q', 'download', 'debian-archive-keyring/bookworm'], {
+  await must('apt-get', [...first, '-q', 'download', 'debian-archive-keyring'], {
     cwd: keys,
     timeout: 300_000,
   });
   await must('dpkg', ['-x', join(keys, readdirSync(keys)[0] ?? ''), keys]);
-  const chained = options(sources(suites, join(keys, installed)));
+  const chained = options(sources(suite, join(keys, installed)));
   await must('apt-get', [...chained, '-q', 'update'], { timeout: 600_000 });
   return chained;
 }
 
 /** The first Debian archive among the machine's apt sources, in either of apt's two file formats. */
-function machineMirror(): string {
+export function machineMirror(): string {
   const folder = '/etc/apt/sources.list.d';
   const parts = existsSync(folder) ? readdirSync(folder).map((name) => join(folder, name)) : [];
   for (const path of ['/etc/apt/sources.list', ...parts]) {
