@@ -98,7 +98,7 @@ export function createShimServices(dependencies: ShimServicesDependencies): Shim
         services: new Map([['wherry.v1.Runtime', createRuntimeService(runtime, version)], ...taskTables]),
         runtime,
         stats: statsHub,
-        scopeOf: (namespace, id, creates) => groups.scopeOf(namespace, id, creates),
+        ownerOf: (namespace, id, creates) => groups.ownerOf(namespace, id, creates),
         log,
       }),
     );

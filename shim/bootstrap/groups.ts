@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { WherryError } from '../../src/errors.ts';
 import type { Logger } from '../log.ts';
 import type { ShimRuntime } from '../runtime.ts';
-import type { TaskGroups } from '../task/service.ts';
+import type { TaskCaller, TaskGroups } from '../task/service.ts';
 import { GroupFiles, type GroupRecord } from './group-files.ts';
 
 /** What keel does for the shim. */
@@ -114,15 +114,30 @@ export class Groups implements TaskGroups {
     return this.eventAddresses.get(ownerOf({ scope, namespace }));
   }
 
-  /** The scope in which a caller of the gRPC socket who only knows namespace and id means a container. */
-  scopeOf(namespace: string, id: string, creates: boolean): string {
-    const ofContainerd = [...this.groups.values()].find(
-      (group) => group.socketPath === '' && group.namespace === namespace && group.members.has(id),
+  /**
+   * Which container a caller of the gRPC socket means. `namespace` is undefined where the caller names none: containerd 1.7 never
+   * does, so the containers that it was told to reach by gRPC are known by their ids. failed-precondition where that is ambiguous.
+   */
+  ownerOf(namespace: string | undefined, id: string, creates: boolean): { scope: string; namespace: string } {
+    const told = [...this.groups.values()].filter(
+      (group) =>
+        group.socketPath === '' &&
+        group.members.has(id) &&
+        (namespace === undefined || group.namespace === namespace),
     );
-    if (ofContainerd !== undefined) return ofContainerd.scope;
-    if (creates) return '';
-    const found = this.runtime.list({ namespace, id });
-    return (found.find(({ key }) => key.scope === '') ?? found[0])?.key.scope ?? '';
+    const awaited = creates ? told.filter((group) => group.members.get(id) === 'pending') : [];
+    const [owner, another] = awaited.length > 0 ? awaited : told;
+    if (owner !== undefined && another !== undefined) {
+      throw new WherryError('failed-precondition', `id: ${id} is in several namespaces`, {
+        path: 'id',
+        hint: 'name the namespace in the metadata containerd-namespace',
+      });
+    }
+    if (owner !== undefined) return { scope: owner.scope, namespace: owner.namespace };
+    const own = { scope: '', namespace: namespace ?? 'default' };
+    if (creates) return own;
+    const found = this.runtime.list({ namespace: own.namespace, id });
+    return { ...own, scope: (found.find(({ key }) => key.scope === '') ?? found[0])?.key.scope ?? '' };
   }
 
   /** The container was told to use gRPC, whose connections end without its end. */
@@ -138,17 +153,17 @@ export class Groups implements TaskGroups {
     if (!this.closeIfUnused(group)) await this.files.save(group.name, group);
   }
 
-  joined(listenerId: bigint, id: string): string {
-    const group = this.byListener.get(listenerId);
+  joined(caller: TaskCaller, id: string): string {
+    const group = this.groupOf(caller, id);
     if (group === undefined) return '';
     group.members.set(id, 'joined');
     this.save(group);
-    return `unix://${group.socketPath}`;
+    return group.socketPath === '' ? '' : `unix://${group.socketPath}`;
   }
 
-  failed(listenerId: bigint, id: string): void {
-    const group = this.byListener.get(listenerId);
-    if (group !== undefined && group.members.get(id) === 'pending') group.members.set(id, 'joined');
+  failed(caller: TaskCaller, id: string): void {
+    const group = this.groupOf(caller, id);
+    if (group !== undefined) this.closeIfUnused(group);
   }
 
   shutdown(listenerId: bigint): void {
@@ -178,6 +193,10 @@ export class Groups implements TaskGroups {
     this.groups.set(group.name, group);
     if (group.listenerId !== 0n) this.byListener.set(group.listenerId, group);
     this.eventAddresses.set(ownerOf(group), group.ttrpcAddress);
+  }
+
+  private groupOf({ listenerId, scope, namespace }: TaskCaller, id: string): Group | undefined {
+    return listenerId === 0n ? this.find(scope, namespace, id) : this.byListener.get(listenerId);
   }
 
   private find(scope: string, namespace: string, id: string): Group | undefined {

@@ -35,8 +35,8 @@ export interface GrpcOptions {
   services: ServiceTable;
   runtime: ShimRuntime;
   stats: StatsSource;
-  /** Whose container a caller means who names only namespace and id. */
-  scopeOf(namespace: string, id: string, creates: boolean): string;
+  /** Whose container a caller means who names only an id and perhaps a namespace. */
+  ownerOf(namespace: string | undefined, id: string, creates: boolean): { scope: string; namespace: string };
   log: Logger;
 }
 
@@ -92,9 +92,9 @@ function statusOf(thrown: unknown): Partial<StatusObject> {
   return { code: error.code, details: error.describe() };
 }
 
-function namespaceOf(metadata: Metadata): string {
+function namespaceOf(metadata: Metadata): string | undefined {
   const value = metadata.get(NAMESPACE_KEY)[0];
-  return value === undefined || value === '' ? DEFAULT_NAMESPACE : String(value);
+  return value === undefined || value === '' ? undefined : String(value);
 }
 
 class Services {
@@ -148,7 +148,7 @@ export function createGrpcServer(options: GrpcOptions): GrpcServer {
   };
 }
 
-function unaryHandlers({ scopeOf, log }: GrpcOptions) {
+function unaryHandlers({ ownerOf, log }: GrpcOptions) {
   let sequence = 0;
   return (name: string, method: UnaryMethod): handleUnaryCall<Buffer, unknown> =>
     (call, callback) => {
@@ -159,10 +159,12 @@ function unaryHandlers({ scopeOf, log }: GrpcOptions) {
         const request = decode(method.request, call.request);
         const namespace = namespaceOf(call.metadata);
         const id = (request as { id?: unknown }).id;
-        const scope = typeof id === 'string' ? scopeOf(namespace, id, name === 'Create') : '';
+        const owner =
+          typeof id === 'string'
+            ? ownerOf(namespace, id, name === 'Create')
+            : { scope: '', namespace: namespace ?? DEFAULT_NAMESPACE };
         const context: CallContext = {
-          namespace,
-          scope,
+          ...owner,
           listenerId: 0n,
           signal: controller.signal,
           requestId,
@@ -184,13 +186,14 @@ function unaryHandlers({ scopeOf, log }: GrpcOptions) {
 }
 
 function streamStats(options: GrpcOptions): handleServerStreamingCall<Buffer, StreamStatsResponse> {
-  const { runtime, stats, scopeOf } = options;
+  const { runtime, stats, ownerOf } = options;
   return (call) => {
     try {
       const request = decode(StreamStatsRequest, call.request);
-      const namespace = requireName('namespace', request.namespace || namespaceOf(call.metadata));
+      const named = request.namespace || namespaceOf(call.metadata);
+      const namespace = requireName('namespace', named ?? DEFAULT_NAMESPACE);
       const intervalMs = intervalOf(request.interval);
-      const subject = request.id === '' ? namespace : runtime.find(keyOf(request.id, namespace, scopeOf));
+      const subject = request.id === '' ? namespace : runtime.find(keyOf(request.id, named, ownerOf));
       if (subject === undefined) {
         throw new WherryError('not-found', `id ${JSON.stringify(request.id)}: container not created`, {
           path: 'id',
@@ -206,8 +209,8 @@ function streamStats(options: GrpcOptions): handleServerStreamingCall<Buffer, St
   };
 }
 
-function keyOf(id: string, namespace: string, scopeOf: GrpcOptions['scopeOf']) {
-  return { scope: scopeOf(namespace, requireName('id', id), false), namespace, id };
+function keyOf(id: string, namespace: string | undefined, ownerOf: GrpcOptions['ownerOf']) {
+  return { ...ownerOf(namespace, requireName('id', id), false), id };
 }
 
 function sinkOf(call: ServerWritableStream<Buffer, StreamStatsResponse>) {

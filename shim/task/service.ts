@@ -16,12 +16,14 @@ import { encodeMetrics } from './metrics.ts';
 import { requireName } from './names.ts';
 import { parseOptions } from './options.ts';
 
+export type TaskCaller = Pick<CallContext, 'listenerId' | 'scope' | 'namespace'>;
+
 /** What the service tells the sockets' keeper about containers. */
 export interface TaskGroups {
-  /** A container is about to be made over this listener. Returns the text for the bundle's `address` file, or ''. */
-  joined(listenerId: bigint, id: string): string;
+  /** A container is about to be made. Returns the text for the bundle's `address` file, or ''. */
+  joined(caller: TaskCaller, id: string): string;
   /** Its create has failed. */
-  failed(listenerId: bigint, id: string): void;
+  failed(caller: TaskCaller, id: string): void;
   /** containerd no longer needs the listener; it goes when its last container has gone. */
   shutdown(listenerId: bigint): void;
 }
@@ -102,7 +104,7 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
     }
     deleted.forget(nameOf(key));
     const ofContainerd = context.scope !== '';
-    const address = groups.joined(context.listenerId, key.id);
+    const address = groups.joined(context, key.id);
     const { stdin, stdout, stderr, terminal, bundle } = request;
     try {
       const [state] = await Promise.all([
@@ -131,7 +133,7 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
       if (ofContainerd) await writeInitPid(bundle, state.pid).catch(unwritable);
       return { pid: state.pid };
     } catch (thrown) {
-      groups.failed(context.listenerId, key.id);
+      groups.failed(context, key.id);
       throw prefixed('OCI runtime create failed', thrown);
     }
   }

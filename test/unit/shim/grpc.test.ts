@@ -3,23 +3,24 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { Client, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
-import { StateRequest, StateResponse } from '../../../shim/gen/containerd/task/v2/shim.ts';
+import { CreateTaskRequest, StateRequest, StateResponse } from '../../../shim/gen/containerd/task/v2/shim.ts';
 import { Metrics } from '../../../shim/gen/io/containerd/cgroups/v1/metrics.ts';
 import { StreamStatsRequest, StreamStatsResponse } from '../../../shim/gen/wherry/v1/runtime.ts';
 import { StatsStream } from '../../../shim/grpc/stats-stream.ts';
+import type { ShimServicesDependencies } from '../../../shim/main.ts';
 import { StatsHub } from '../../../src/cgroup/sampler.ts';
 import type { CgroupStats } from '../../../src/cgroup/stats.ts';
 import { bufCurl, bufServices, serveOnDescriptor } from './support/grpc.ts';
 import { MemoryRuntime, v1Sample } from './support/runtime.ts';
-import { createWorld } from './support/world.ts';
+import { createWorld, runCommand } from './support/world.ts';
 
 const TASK = 'containerd.task.v3.Task';
 const stdio = { stdin: '', stdout: '', stderr: '', terminal: false };
 
-async function setUp() {
+async function setUp(overrides: Partial<ShimServicesDependencies> = {}) {
   const runtime = new MemoryRuntime();
   const hub = new StatsHub(runtime);
-  const world = createWorld({ runtime, statsHub: hub });
+  const world = createWorld({ runtime, statsHub: hub, ...overrides });
   const path = join(world.dir, 'grpc.sock');
   const bound = await serveOnDescriptor(world.services, path);
   const client = new Client(`unix:${path}`, credentials.createInsecure());
@@ -177,6 +178,42 @@ describe('gRPC', () => {
     assert.equal((await state()).pid, 100);
     await world.live('box');
     assert.equal((await state()).pid, 101);
+  });
+
+  it('knows the containers of a containerd that names no namespace', async () => {
+    await using world = await setUp({ config: { protocol: 'grpc' } });
+    const start = (namespace: string, id: string) =>
+      runCommand(world.world.services, ['-namespace', namespace, '-address', '/c.sock', '-id', id, 'start'], {
+        cwd: world.world.dir,
+        env: { MAX_SHIM_VERSION: '2' },
+      });
+    const create = (id: string) =>
+      world.unary(
+        'Create',
+        Buffer.from(
+          CreateTaskRequest.encode(CreateTaskRequest.fromPartial({ id, bundle: world.world.dir })).finish(),
+        ),
+      );
+    await start('moby', 'box');
+    await create('box');
+    await create('local');
+    assert.deepEqual(
+      world.runtime.list().map(({ key }) => key),
+      [
+        { scope: '/c.sock', namespace: 'moby', id: 'box' },
+        { scope: '', namespace: 'default', id: 'local' },
+      ],
+    );
+    const state = (id: string) =>
+      world.unary('State', Buffer.from(StateRequest.encode({ id, execId: '' }).finish()));
+    assert.equal(StateResponse.decode(await state('box')).pid, 100);
+    assert.equal(StateResponse.decode(await state('local')).pid, 101);
+    await start('k8s', 'box');
+    await create('box');
+    assert.deepEqual(world.runtime.list()[2]?.key, { scope: '/c.sock', namespace: 'k8s', id: 'box' });
+    await assert.rejects(state('box'), { code: 9, details: /id: box is in several namespaces/ });
+    await world.runtime.delete({ scope: '/c.sock', namespace: 'moby', id: 'box' }, true);
+    assert.equal(StateResponse.decode(await state('box')).pid, 102);
   });
 
   it('calls malformed bytes the fault of the caller', async () => {

@@ -35,11 +35,11 @@ function setUp() {
     version: '1.2.3',
     shimPid: 77,
     groups: {
-      joined(listener, id) {
-        groups.push(`joined ${listener} ${id}`);
+      joined({ listenerId }, id) {
+        groups.push(`joined ${listenerId} ${id}`);
         return 'unix:///address';
       },
-      failed: (listener, id) => void groups.push(`failed ${listener} ${id}`),
+      failed: ({ listenerId }, id) => void groups.push(`failed ${listenerId} ${id}`),
       shutdown: (listener) => void groups.push(`shutdown ${listener}`),
     },
   });
