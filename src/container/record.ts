@@ -1,5 +1,7 @@
 /** One container as wherryd remembers it, and what of that is written to its state directory. */
 import type { CgroupPlan } from '../cgroup/plan.ts';
+import type { ExecContext } from './exec-context.ts';
+import type { ExecRecord } from './exec-record.ts';
 import type {
   ContainerKey,
   ContainerState,
@@ -18,6 +20,8 @@ export interface StoredContainer {
   pid: number;
   /** Field 22 of /proc/PID/stat, so that a recycled pid is never taken for the init; '0': not known yet. */
   startTime: string;
+  /** Of the init's pidfd; '0': the kernel has none. */
+  pidfdInode?: string;
   bundle: string;
   rootfs: string;
   stdio: StdioPaths;
@@ -39,14 +43,21 @@ export class ContainerRecord {
   rootfs = '';
   stdio: StdioPaths;
   status: ContainerStatus = 'creating';
+  /** What `resume` goes back to. */
+  pausedFrom: ContainerStatus = 'running';
   pid = 0;
   startTime = 0n;
+  pidfdInode = 0n;
   createdAt = new Date();
   exit: ExitInfo | undefined;
   annotations: Record<string, string> = {};
   ociVersion = '';
   rootfsMounts: MountSpec[] = [];
   cgroup: StoredContainer['cgroup'];
+  /** What further processes need of config.json; undefined: not read back yet after a restart. */
+  execContext: ExecContext | undefined;
+  /** By exec id, in the order in which they were added. */
+  readonly execs = new Map<string, ExecRecord>();
   /** While create or start runs: an exit must not be told before them. */
   exitHeld = true;
   exitTold = false;
@@ -75,9 +86,10 @@ export class ContainerRecord {
     return this.#registered.promise;
   }
 
-  noteRegistered(pid: number, startTime: bigint): void {
+  noteRegistered(pid: number, startTime: bigint, pidfdInode = 0n): void {
     this.pid = pid;
     this.startTime = startTime;
+    this.pidfdInode = pidfdInode;
     this.#registered.resolve();
   }
 
@@ -119,6 +131,7 @@ export class ContainerRecord {
       status: this.status,
       pid: this.pid,
       startTime: this.startTime.toString(),
+      pidfdInode: this.pidfdInode.toString(),
       bundle: this.bundle,
       rootfs: this.rootfs,
       stdio: this.stdio,

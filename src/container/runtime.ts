@@ -11,15 +11,18 @@ import { type CgroupPlan, planCgroup } from '../cgroup/plan.ts';
 import { type CgroupReader, openCgroupReader } from '../cgroup/reader.ts';
 import type { CgroupStats } from '../cgroup/stats.ts';
 import { removalOrder } from '../cgroup/tree.ts';
-import { WherryError } from '../errors.ts';
+import { type ErrorKind, WherryError } from '../errors.ts';
 import { compileSeccomp } from '../linux/seccomp.ts';
 import { parseConfig } from '../oci/config.ts';
 import { unsupported } from '../oci/supported.ts';
-import type { Spec } from '../oci/types.ts';
+import type { LinuxResources, Spec } from '../oci/types.ts';
 import { disassemble } from '../tape/disassemble.ts';
 import { playError, readPage } from '../tape/outcome.ts';
 import { compileCreate } from './compile/create.ts';
 import { compileRemove } from './compile/remove.ts';
+import { execContextOf, hasOwnPidNamespace, loadExecContext, saveExecContext } from './exec-context.ts';
+import { Execs } from './execs.ts';
+import { Freezer } from './freezer.ts';
 import { withHome } from './home.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
 import { ContainerRecord } from './record.ts';
@@ -30,10 +33,14 @@ import type {
   ContainerRuntime,
   ContainerState,
   CreateRequest,
+  ExecDefaults,
+  ExecRequest,
+  ExecState,
   ExitInfo,
   OperationContext,
   RuntimeEvent,
 } from './types.ts';
+import { updateResources } from './update.ts';
 
 const ESRCH = -3;
 const ENXIO = -6;
@@ -72,6 +79,7 @@ export class Runtime implements ContainerRuntime {
   readonly #byToken = new Map<bigint, ContainerRecord>();
   readonly #readers = new Map<ContainerRecord, CgroupReader>();
   readonly #listeners = new Set<(event: RuntimeEvent) => void>();
+  readonly #execs: Execs;
   /** Unique across restarts of wherryd: keel may still know tokens of the last one. */
   #nextToken = BigInt(Date.now()) << 20n;
 
@@ -80,6 +88,13 @@ export class Runtime implements ContainerRuntime {
     this.#cgroups = dependencies.cgroups;
     this.#log = dependencies.log;
     this.#store = new StateStore(dependencies.runDir);
+    this.#execs = new Execs({
+      keel: this.#keel,
+      cgroups: this.#cgroups,
+      nextToken: () => this.#nextToken++,
+      emit: (event) => this.#emit(event),
+      onIdle: (record) => this.#announceExit(record),
+    });
     this.#cgroupParent = dependencies.cgroupParent;
   }
 
@@ -125,7 +140,11 @@ export class Runtime implements ContainerRuntime {
       this.#store.claim(dir);
       claimed = true;
       this.#store.save(record);
+      record.execContext = execContextOf(given, filter, request.noNewKeyring === true);
+      const saved = saveExecContext(dir, record.execContext);
+      saved.catch(() => {});
       await this.#playCreate(request, record, spec, cgroup, filter);
+      await saved;
       if (record.exit === undefined) record.status = request.startAtOnce === true ? 'running' : 'created';
       this.#store.save(record);
     } catch (thrown) {
@@ -190,7 +209,13 @@ export class Runtime implements ContainerRuntime {
       throw notRunning();
     }
     await record.registered;
+    if (all && record.cgroup !== undefined) {
+      await this.#signalAll(record, signal);
+      return;
+    }
     const result = await this.#keel.signal(record.token, signal);
+    // Frozen by v1's freezer a process does not even die.
+    if (signal === SIGKILL && record.status === 'paused') await this.#freezer(record).thaw();
     if (result === ESRCH) throw notRunning();
     if (result < 0) {
       throw new WherryError('invalid-argument', `cannot send signal ${signal}`, {
@@ -216,6 +241,7 @@ export class Runtime implements ContainerRuntime {
     record.deleting = true;
     try {
       if (record.exit === undefined) await this.#killAndWait(record);
+      await this.#execs.forgetAll(record);
       await this.#removeAll(record, context);
     } catch (error) {
       record.deleting = false;
@@ -228,19 +254,7 @@ export class Runtime implements ContainerRuntime {
   }
 
   async wait(key: ContainerKey, context: OperationContext): Promise<ExitInfo> {
-    const record = this.#get(key);
-    const { signal } = context;
-    if (signal === undefined) return record.exited;
-    signal.throwIfAborted();
-    const aborted = Promise.withResolvers<never>();
-    const onAbort = () =>
-      aborted.reject(new WherryError('canceled', 'the caller has gone', { cause: signal.reason }));
-    signal.addEventListener('abort', onAbort, { once: true });
-    try {
-      return await Promise.race([record.exited, aborted.promise]);
-    } finally {
-      signal.removeEventListener('abort', onAbort);
-    }
+    return unlessAborted(this.#get(key).exited, context.signal);
   }
 
   async pids(key: ContainerKey): Promise<number[]> {
@@ -264,55 +278,87 @@ export class Runtime implements ContainerRuntime {
     if (record !== undefined) this.#exited(record, waitStatus, new Date());
   }
 
-  pause(): Promise<never> {
-    return Promise.reject(notYet());
+  async pause(key: ContainerKey, context: OperationContext): Promise<void> {
+    const record = this.#get(key);
+    if (record.status !== 'running' && record.status !== 'created') throw notRunning('failed-precondition');
+    const before = record.status;
+    record.status = 'pausing';
+    try {
+      await this.#freezer(record).freeze(context.host);
+    } catch (error) {
+      if (record.status === 'pausing') record.status = before;
+      throw error;
+    }
+    // The init may have been killed meanwhile.
+    if (record.exit !== undefined) throw notRunning('failed-precondition');
+    record.status = 'paused';
+    record.pausedFrom = before;
+    this.#store.save(record);
+    this.#emit({ type: 'paused', state: record.snapshot() });
   }
 
-  resume(): Promise<never> {
-    return Promise.reject(notYet());
+  async resume(key: ContainerKey, context: OperationContext): Promise<void> {
+    const record = this.#get(key);
+    if (record.status !== 'paused') throw new WherryError('failed-precondition', 'container not paused');
+    await this.#freezer(record).thaw(context.host);
+    if (record.exit !== undefined) return;
+    record.status = record.pausedFrom;
+    this.#store.save(record);
+    this.#emit({ type: 'resumed', state: record.snapshot() });
   }
 
-  update(): Promise<never> {
-    return Promise.reject(notYet());
+  async update(key: ContainerKey, resources: LinuxResources, context: OperationContext): Promise<string[]> {
+    const record = this.#get(key);
+    if (record.exit !== undefined || record.status === 'creating') throw notRunning('failed-precondition');
+    return updateResources(record, resources, {
+      cgroups: this.#cgroups,
+      host: context.host ?? this.#keel,
+      nextToken: () => this.#nextToken++,
+    });
   }
 
-  exec(): Promise<never> {
-    return Promise.reject(notYet());
+  async exec(request: ExecRequest, _context: OperationContext): Promise<ExecState> {
+    return this.#execs.add(this.#get(request.key), request);
   }
 
-  startExec(): Promise<never> {
-    return Promise.reject(notYet());
+  startExec(key: ContainerKey, execId: string, context: OperationContext): Promise<ExecState> {
+    return this.#execs.start(this.#get(key), execId, context);
   }
 
-  waitExec(): Promise<never> {
-    return Promise.reject(notYet());
+  execState(key: ContainerKey, execId: string): ExecState {
+    return this.#execs.state(this.#get(key), execId);
   }
 
-  killExec(): Promise<never> {
-    return Promise.reject(notYet());
+  async waitExec(key: ContainerKey, execId: string, context: OperationContext): Promise<ExitInfo> {
+    return unlessAborted(this.#execs.exited(this.#get(key), execId), context.signal);
   }
 
-  deleteExec(): Promise<never> {
-    return Promise.reject(notYet());
+  killExec(key: ContainerKey, execId: string, signal: number): Promise<void> {
+    return this.#execs.kill(this.#get(key), execId, signal);
   }
 
-  closeExecStdin(): Promise<never> {
-    return Promise.reject(notYet());
+  deleteExec(key: ContainerKey, execId: string): Promise<ExitInfo> {
+    return this.#execs.delete(this.#get(key), execId);
   }
 
-  execDefaults(): Promise<never> {
-    return Promise.reject(notYet());
+  async closeExecStdin(key: ContainerKey, execId: string): Promise<void> {
+    await this.#execs.closeStdin(this.#get(key), execId);
   }
 
-  execState(): never {
-    throw notYet();
+  listExecs(key: ContainerKey): ExecState[] {
+    return this.#execs.list(this.#get(key));
   }
 
-  listExecs(): [] {
-    return [];
+  noteExecExit(key: ContainerKey, execId: string, waitStatus: number): void {
+    const record = this.#containers.get(nameOf(key));
+    if (record !== undefined) this.#execs.noteExit(record, execId, exitStatusOf(waitStatus));
   }
 
-  noteExecExit(): void {}
+  async execDefaults(key: ContainerKey): Promise<ExecDefaults> {
+    const record = this.#get(key);
+    record.execContext ??= await loadExecContext(record.dir);
+    return record.execContext.process;
+  }
 
   onEvent(listener: (event: RuntimeEvent) => void): () => void {
     this.#listeners.add(listener);
@@ -321,18 +367,22 @@ export class Runtime implements ContainerRuntime {
 
   /** From keel: a play's init said who it is. */
   onRegistered(registration: Registration): void {
-    this.#byToken.get(registration.token)?.noteRegistered(registration.pid, registration.startTime);
+    if (this.#execs.onRegistered(registration)) return;
+    const { token, pid, startTime, pidfdInode } = registration;
+    this.#byToken.get(token)?.noteRegistered(pid, startTime, pidfdInode);
   }
 
   /** From keel: a registered init ended. */
   onExit(exit: ProcessExit): void {
+    const waitStatus = exit.known ? exit.waitStatus : 255 << 8;
+    if (this.#execs.onExit(exit, exitStatusOf(waitStatus))) return;
     const record = this.#byToken.get(exit.token);
     // Unknown: deleted meanwhile. Without a status the parent tells it (noteExit) or nobody can.
     if (record === undefined) {
       this.#keel.acknowledgeExit(exit.token);
       return;
     }
-    this.#exited(record, exit.known ? exit.waitStatus : 255 << 8, exit.time);
+    this.#exited(record, waitStatus, exit.time);
     // Written down only when nobody deletes it at once; until then keel remembers it for us.
     setTimeout(() => {
       if (!record.deleting && this.#byToken.has(record.token)) this.#store.save(record);
@@ -462,7 +512,9 @@ export class Runtime implements ContainerRuntime {
 
   async #killAndWait(record: ContainerRecord): Promise<void> {
     await record.registered;
+    const frozen = record.status === 'paused' || record.status === 'pausing';
     const result = await this.#keel.signal(record.token, SIGKILL);
+    if (frozen) await this.#freezer(record).thaw();
     if (result < 0 && result !== ESRCH) {
       throw new WherryError('internal', 'cannot kill the init', {
         errno: -result,
@@ -498,7 +550,19 @@ export class Runtime implements ContainerRuntime {
   #exited(record: ContainerRecord, waitStatus: number, time: Date): void {
     if (record.exit !== undefined) return;
     record.noteExit({ pid: record.pid, exitStatus: exitStatusOf(waitStatus), exitedAt: time });
+    this.#endTheRest(record);
     this.#announceExit(record);
+  }
+
+  /** Without a pid namespace of its own the init's end is nobody else's: the others are killed (shim contract 5, rule 4). */
+  #endTheRest(record: ContainerRecord): void {
+    if (record.execContext === undefined || hasOwnPidNamespace(record.execContext)) return;
+    this.#signalAll(record, SIGKILL).catch((error: unknown) =>
+      this.#log.error('processes may be left of a container', {
+        ...logFields(record.key),
+        error: String(error),
+      }),
+    );
   }
 
   #releaseExit(record: ContainerRecord): void {
@@ -509,7 +573,7 @@ export class Runtime implements ContainerRuntime {
   /** The exit event comes once, and never before the create and start events. */
   #announceExit(record: ContainerRecord): void {
     const { exit } = record;
-    if (exit === undefined || record.exitHeld || record.exitTold) return;
+    if (exit === undefined || record.exitHeld || record.exitTold || this.#execs.anyActive(record)) return;
     record.exitTold = true;
     this.#emit({ type: 'exited', state: record.snapshot(), exit });
   }
@@ -528,6 +592,25 @@ export class Runtime implements ContainerRuntime {
         errno: -result,
       });
     }
+  }
+
+  #freezer(record: ContainerRecord): Freezer {
+    return new Freezer(record.cgroup?.paths ?? {}, this.#cgroups.mode, {
+      keel: this.#keel,
+      nextToken: () => this.#nextToken++,
+    });
+  }
+
+  /** To every process of the cgroup; those of a container that is gone are no failure. */
+  async #signalAll(record: ContainerRecord, signal: number): Promise<void> {
+    const pids = () => {
+      try {
+        return this.#reader(record).pids();
+      } catch {
+        return [];
+      }
+    };
+    await this.#freezer(record).signalAll(signal, pids, record.status === 'paused');
   }
 
   #reader(record: ContainerRecord): CgroupReader {
@@ -622,10 +705,20 @@ function notFound(): WherryError {
   return new WherryError('not-found', 'container does not exist', { path: 'id' });
 }
 
-function notRunning(): WherryError {
-  return new WherryError('not-found', 'container not running');
+function notRunning(kind: ErrorKind = 'not-found'): WherryError {
+  return new WherryError(kind, 'container not running');
 }
 
-function notYet(): WherryError {
-  return new WherryError('unimplemented', 'exec, pause and update are not available yet');
+async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise;
+  signal.throwIfAborted();
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = () =>
+    aborted.reject(new WherryError('canceled', 'the caller has gone', { cause: signal.reason }));
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await Promise.race([promise, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
 }

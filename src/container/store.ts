@@ -122,7 +122,8 @@ function revive(dir: string, stored: StoredContainer): ContainerRecord {
   record.rootfsMounts = stored.rootfsMounts;
   record.cgroup = stored.cgroup;
   record.exitHeld = false;
-  if (stored.pid !== 0) record.noteRegistered(stored.pid, BigInt(stored.startTime));
+  if (stored.pid !== 0)
+    record.noteRegistered(stored.pid, BigInt(stored.startTime), BigInt(stored.pidfdInode ?? 0));
   if (stored.exit !== undefined) {
     record.noteExit({ ...stored.exit, exitedAt: new Date(stored.exit.exitedAt) });
   }

@@ -1,0 +1,247 @@
+/**
+ * The tape of an exec: a further process in a running container. The player finds the init, clones into the container's
+ * pid namespace and cgroup; the clone joins the other namespaces and becomes the program (DESIGN 3, hazards B14 and B15).
+ */
+import {
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  CLONE_INTO_CGROUP,
+  CLONE_NEWCGROUP,
+  CLONE_NEWIPC,
+  CLONE_NEWNET,
+  CLONE_NEWNS,
+  CLONE_NEWPID,
+  CLONE_NEWTIME,
+  CLONE_NEWUSER,
+  CLONE_NEWUTS,
+  CLONE_PARENT,
+  O_CLOEXEC,
+  O_DIRECTORY,
+  O_PATH,
+  PR_SET_DUMPABLE,
+  STATX_INO,
+} from '../../linux/constants.ts';
+import { cloneArgs } from '../../linux/structs.ts';
+import { fieldOf, sizeOf } from '../../linux/structs-layout.ts';
+import type { NamespaceType, Spec } from '../../oci/types.ts';
+import type { AssembledTape } from '../../tape/assemble.ts';
+import { LANE_BYTES, LaneState } from '../../tape/format.ts';
+import { type Label, type Reg, SharedRef } from '../../tape/refs.ts';
+import type { StdioPlan } from '../stdio.ts';
+import type { CallerContext } from '../types.ts';
+import { openConsoleChannel, openTerminal, sendTerminal } from './console.ts';
+import { openStreams, writePidFile } from './create.ts';
+import { becomeUser, loadFilter, setLimits } from './credentials.ts';
+import { placeDescriptors } from './descriptors.ts';
+import { type OpenStream, resetProcess } from './host.ts';
+import { enterFolder, giveStreams, joinKeyring, register, setOomScore } from './init.ts';
+import { Program } from './program.ts';
+import { type FoundProgram, findProgram } from './program-lookup.ts';
+
+export interface ExecInput {
+  /** Names this play towards keel; not the container's. */
+  token: bigint;
+  /** The container's, for the name of its keyring. */
+  id: string;
+  /** The container's specification with the exec's process in place of its own. Of `linux` only the namespaces count. */
+  spec: Spec;
+  /** The container's init as keel knows it. Inode 0: a kernel before 6.9, where pidfds have none of their own. */
+  init: { pid: number; pidfdInode: bigint };
+  stdio: StdioPlan;
+  cgroup: ExecCgroup;
+  seccomp: { filter: Uint8Array; flags: number } | undefined;
+  caller?: CallerContext;
+  noNewKeyring?: boolean;
+  ioUid?: number;
+  ioGid?: number;
+}
+
+export interface ExecCgroup {
+  /** Files into which the process writes "0". */
+  procs: readonly string[];
+  /** The unified folder, for CLONE_INTO_CGROUP. */
+  cloneInto?: string;
+  /** Where to go if that one may hold no processes any more (EBUSY: the container made cgroups of its own in it): its init's. */
+  instead?: string;
+}
+
+const flags: Readonly<Record<NamespaceType, number>> = {
+  pid: CLONE_NEWPID,
+  network: CLONE_NEWNET,
+  ipc: CLONE_NEWIPC,
+  uts: CLONE_NEWUTS,
+  mount: CLONE_NEWNS,
+  cgroup: CLONE_NEWCGROUP,
+  user: CLONE_NEWUSER,
+  time: CLONE_NEWTIME,
+};
+
+/** The clone's exit code as the player sees it, when it ended before it was the program. */
+const EXEC_FAILED = 1;
+const EXEC_LANE = 1;
+
+export function compileExec(input: ExecInput): AssembledTape {
+  const program = new Program();
+  const { tape } = program;
+  resetProcess(program);
+  const streams = openStreams(program, input);
+  const init = openInit(program, input);
+  const joined = joinedFlags(input.spec);
+  if ((joined & CLONE_NEWPID) !== 0) {
+    // A pid namespace is entered by children only.
+    program.step('linux.namespaces', "enter the container's pid namespace");
+    tape.syscall('setns', [init, CLONE_NEWPID]);
+  }
+
+  program.step('', 'make the ready pipe');
+  const ends = tape.space(8);
+  tape.syscall('pipe2', [ends, O_CLOEXEC]);
+  const readEnd = tape.load(ends.at(0, 4), 4);
+  const writeEnd = tape.load(ends.at(4, 4), 4);
+  const pid = clone(program, input.cgroup);
+  const child = tape.label('exec');
+  tape.jumpIfEqual(pid, 0, child);
+
+  watch(program, pid, readEnd, writeEnd);
+  if (input.caller?.pidFile !== undefined) writePidFile(program, pid, input.caller.pidFile);
+  tape.halt(0);
+
+  tape.place(child);
+  becomeProgram(program, input, { init, joined: joined & ~CLONE_NEWPID, ready: writeEnd, streams });
+  return tape.assemble();
+}
+
+function joinedFlags(spec: Spec): number {
+  return (spec.linux?.namespaces ?? []).reduce((all, { type }) => all | flags[type], 0);
+}
+
+/** A pidfd of the init, and proof that the number has not gone to another process. */
+function openInit(program: Program, { init }: ExecInput): Reg {
+  const { tape } = program;
+  program.step('', `find the container's init, process ${init.pid}`);
+  const pidfd = tape.syscall('pidfd_open', [init.pid, 0]);
+  if (init.pidfdInode !== 0n) {
+    const same = tape.label('same');
+    const stat = tape.space(sizeOf('statx'));
+    tape.syscall('statx', [pidfd, '', AT_EMPTY_PATH, STATX_INO, stat]);
+    const inode = tape.load(stat.at(fieldOf('statx', 'stx_ino')[0], 8), 8);
+    tape.jumpIfEqual(inode, init.pidfdInode, same);
+    tape.fail('ESRCH');
+    tape.place(same);
+  }
+  return pidfd;
+}
+
+/** v2: born in the container's cgroup, which takes no lock that forks of the whole host wait for. */
+function clone(program: Program, cgroup: ExecCgroup): Reg {
+  const { tape } = program;
+  const { cloneInto, instead } = cgroup;
+  const pid = tape.reg('pid');
+  const into = cloneInto === undefined ? 0n : CLONE_INTO_CGROUP;
+  const encoded = cloneArgs({ flags: BigInt(CLONE_PARENT) | into, exitSignal: 0 });
+  const args = tape.struct(encoded);
+  const cloneNow = (folder: string | undefined, occupied?: Label) => {
+    if (folder !== undefined) {
+      program.step('linux.cgroupsPath', `clone into the cgroup ${folder}`);
+      const open = tape.syscall('openat', [AT_FDCWD, folder, O_PATH | O_DIRECTORY | O_CLOEXEC, 0]);
+      tape.store(open, args.at(...fieldOf('clone_args', 'cgroup')), 8);
+    } else {
+      program.step('', 'clone the process');
+    }
+    const on = occupied === undefined ? {} : { EBUSY: occupied };
+    tape.syscall('clone3', [args, encoded.bytes.length], { into: pid, on });
+  };
+  if (instead === undefined) {
+    cloneNow(cloneInto);
+    return pid;
+  }
+  const occupied = tape.label('occupied');
+  const cloned = tape.label('cloned');
+  cloneNow(cloneInto, occupied);
+  tape.jump(cloned);
+  tape.place(occupied);
+  cloneNow(instead);
+  tape.place(cloned);
+  return pid;
+}
+
+/** Waits until the clone has executed the program or failed: one byte says "about to", the end of the pipe "done". */
+function watch(program: Program, pid: Reg, readEnd: Reg, writeEnd: Reg): void {
+  const { tape } = program;
+  program.step('', 'wait until the process runs');
+  tape.store(pid, tape.slot(0), 8);
+  program.close(writeEnd);
+  const byte = tape.space(8);
+  const about = tape.label('about');
+  const failed = tape.label('failed');
+  const runs = tape.label('runs');
+  tape.jumpIfEqual(tape.syscall('read', [readEnd, byte, 1]), 1, about);
+  tape.jump(failed);
+  tape.place(about);
+  tape.syscall('read', [readEnd, byte, 1]);
+  const state = tape.load(new SharedRef(EXEC_LANE * LANE_BYTES + LANE_STATE), 4);
+  tape.jumpIfEqual(state, LaneState.RUNNING, runs);
+  tape.place(failed);
+  tape.halt(EXEC_FAILED);
+  tape.place(runs);
+}
+
+/** Offset of `state` in a lane (docs/internals.md). */
+const LANE_STATE = 12;
+
+interface Inheritance {
+  init: Reg;
+  joined: number;
+  ready: Reg;
+  streams: readonly OpenStream[];
+}
+
+function becomeProgram(program: Program, input: ExecInput, inheritance: Inheritance): void {
+  const { tape } = program;
+  const { spec, caller } = input;
+  tape.lane(EXEC_LANE);
+  for (const file of input.cgroup.procs) program.writeFile(file, '0', 'linux.cgroupsPath');
+  register(program, input, inheritance);
+  program.step('', 'keep other processes from looking into this one');
+  tape.syscall('prctl', [PR_SET_DUMPABLE, 0, 0, 0, 0]);
+  tape.syscall('setsid', []);
+  setOomScore(program, input);
+  const channel = spec.process.terminal === true ? openConsoleChannel(program, input) : undefined;
+  if (inheritance.joined !== 0) {
+    program.step('linux.namespaces', "join the container's namespaces");
+    tape.syscall('setns', [inheritance.init, inheritance.joined]);
+  }
+  joinKeyring(program, input);
+  let slave: Reg | undefined;
+  if (channel !== undefined) {
+    program.step('process.terminal', 'open the root');
+    tape.syscall('openat', [AT_FDCWD, '/', O_PATH | O_DIRECTORY | O_CLOEXEC, 0], { into: program.root });
+    const terminal = openTerminal(program, input);
+    sendTerminal(program, channel, terminal.master);
+    slave = terminal.slave;
+  }
+  const [ready] = placeDescriptors(program, {
+    preserve: caller?.preserveFds ?? 0,
+    streams: inheritance.streams,
+    slave,
+    kept: [inheritance.ready],
+  }) as [Reg];
+  setLimits(program, spec);
+  giveStreams(program, input);
+  becomeUser(program, spec, input.seccomp);
+  enterFolder(program, spec.process.cwd);
+  const found = findProgram(program, spec);
+  program.step('process.user.umask', 'set the umask');
+  tape.syscall('umask', [spec.process.user.umask ?? caller?.umask ?? 0o022]);
+  program.step('', 'tell the player that the program is about to run');
+  tape.syscall('write', [ready, 'x', 1]);
+  if (input.seccomp !== undefined && spec.process.noNewPrivileges === true)
+    loadFilter(program, input.seccomp);
+  execute(program, found, spec.process.args[0] ?? '');
+}
+
+/** A failure is told through the shared page, which no filter forbids. */
+function execute(program: Program, found: FoundProgram, name: string): void {
+  program.step('process.args[0]', `exec ${name}`);
+  program.tape.syscall('execve', [found.path, found.argv, found.envp]);
+}

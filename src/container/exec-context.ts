@@ -1,0 +1,70 @@
+/**
+ * What execs need of the container's config.json, kept beside state.json: its process (without what was filled in), its
+ * namespaces and its seccomp filter as the kernel takes it. The bundle's own config.json may be another one by then.
+ */
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { WherryError } from '../errors.ts';
+import { formatJson, parseJson } from '../oci/json.ts';
+import type { LinuxNamespace, Process, Spec } from '../oci/types.ts';
+
+export interface ExecContext {
+  process: Process;
+  namespaces: readonly LinuxNamespace[];
+  seccomp: { filter: Uint8Array; flags: number } | undefined;
+  noNewKeyring: boolean;
+}
+
+interface StoredContext {
+  process: Process;
+  namespaces: LinuxNamespace[];
+  seccompFlags?: number;
+  noNewKeyring: boolean;
+}
+
+const CONTEXT = 'process.json';
+const FILTER = 'seccomp.bpf';
+
+export function execContextOf(
+  spec: Spec,
+  seccomp: ExecContext['seccomp'],
+  noNewKeyring: boolean,
+): ExecContext {
+  return { process: spec.process, namespaces: spec.linux?.namespaces ?? [], seccomp, noNewKeyring };
+}
+
+/** Two small files on the run folder's tmpfs; written while the create tape plays, so they cost its caller nothing. */
+export async function saveExecContext(dir: string, context: ExecContext): Promise<void> {
+  const { seccomp, process, noNewKeyring } = context;
+  const stored: StoredContext = {
+    process,
+    namespaces: [...context.namespaces],
+    ...(seccomp !== undefined && { seccompFlags: seccomp.flags }),
+    noNewKeyring,
+  };
+  if (seccomp !== undefined) await writeFile(join(dir, FILTER), seccomp.filter, { mode: 0o600 });
+  await writeFile(join(dir, CONTEXT), formatJson(stored), { mode: 0o600 });
+}
+
+/** internal when the files are gone or damaged: then no exec is possible in this container. */
+export async function loadExecContext(dir: string): Promise<ExecContext> {
+  try {
+    const { process, namespaces, seccompFlags, noNewKeyring } = parseJson(
+      await readFile(join(dir, CONTEXT)),
+      CONTEXT,
+    ) as StoredContext;
+    const filter = seccompFlags === undefined ? undefined : await readFile(join(dir, FILTER));
+    const seccomp = filter === undefined ? undefined : { filter, flags: seccompFlags ?? 0 };
+    return { process, namespaces, seccomp, noNewKeyring };
+  } catch (error) {
+    throw new WherryError('internal', `cannot read ${join(dir, CONTEXT)}: ${String(error)}`, {
+      hint: 'the state of this container is damaged: it can run on, but nothing can be executed in it',
+      cause: error,
+    });
+  }
+}
+
+/** The init is the first process of a pid namespace: its end is everybody's. */
+export function hasOwnPidNamespace({ namespaces }: ExecContext): boolean {
+  return namespaces.some(({ type, path }) => type === 'pid' && (path ?? '') === '');
+}

@@ -1,0 +1,69 @@
+/** One further process of a container, as wherryd remembers it. */
+import type { ContainerRecord } from './record.ts';
+import type { ExecRequest, ExecState, ExitInfo } from './types.ts';
+
+export class ExecRecord {
+  readonly container: ContainerRecord;
+  readonly request: ExecRequest;
+  readonly token: bigint;
+  status: ExecState['status'] = 'created';
+  pid = 0;
+  /** A start runs or has failed: there is no second one. */
+  startTried = false;
+  exit: ExitInfo | undefined;
+  /** While the start runs: an exit must not be told before it. */
+  exitHeld = false;
+  exitTold = false;
+  readonly #exited = Promise.withResolvers<ExitInfo>();
+  readonly #registered = Promise.withResolvers<void>();
+
+  constructor(container: ContainerRecord, request: ExecRequest, token: bigint) {
+    this.container = container;
+    this.request = request;
+    this.token = token;
+  }
+
+  /** Between the order to start and the exit: the container's own exit is told after it. */
+  get active(): boolean {
+    return this.status === 'running' || this.exitHeld;
+  }
+
+  get exited(): Promise<ExitInfo> {
+    return this.#exited.promise;
+  }
+
+  get registered(): Promise<void> {
+    return this.#registered.promise;
+  }
+
+  noteRegistered(pid: number): void {
+    this.pid = pid;
+    this.#registered.resolve();
+  }
+
+  noteExit(exit: ExitInfo): void {
+    this.exit = exit;
+    this.status = 'stopped';
+    this.#exited.resolve(exit);
+  }
+
+  /** The start failed: who waits is answered at once, and it counts as never started. */
+  noteFailure(exit: ExitInfo): void {
+    this.pid = 0;
+    this.status = 'created';
+    this.#exited.resolve(exit);
+  }
+
+  snapshot(): ExecState {
+    const { key, execId, stdio } = this.request;
+    return {
+      key,
+      execId,
+      status: this.status,
+      pid: this.pid,
+      terminal: this.request.process.terminal === true,
+      stdio,
+      exit: this.exit,
+    };
+  }
+}

@@ -1,0 +1,72 @@
+/** New limits for a running container: a tape writes them, and where one is refused another writes the old ones back. */
+import type { CgroupHost } from '../cgroup/hierarchy.ts';
+import { realProbe } from '../cgroup/probe.ts';
+import type { CgroupWrite } from '../cgroup/setting.ts';
+import { planUpdate } from '../cgroup/update.ts';
+import { WherryError } from '../errors.ts';
+import type { LinuxResources } from '../oci/types.ts';
+import type { AssembledTape } from '../tape/assemble.ts';
+import { playError } from '../tape/outcome.ts';
+import { Program } from './compile/program.ts';
+import type { PlayHost } from './play.ts';
+import type { ContainerRecord } from './record.ts';
+
+const PLAY_DEADLINE_MS = 10_000;
+const EBUSY = 16;
+
+export interface UpdateDependencies {
+  cgroups: CgroupHost;
+  host: PlayHost;
+  nextToken(): bigint;
+}
+
+/** Returns warnings: what was asked for and has no effect on this host. */
+export async function updateResources(
+  record: Pick<ContainerRecord, 'cgroup'>,
+  resources: LinuxResources,
+  { cgroups, host, nextToken }: UpdateDependencies,
+): Promise<string[]> {
+  const paths = record.cgroup?.paths ?? {};
+  const plan = planUpdate(cgroups, paths, resources);
+  const play = async (writes: readonly CgroupWrite[]): Promise<WherryError | undefined> => {
+    const tape = compileWrites(writes);
+    const options = { deadline: PLAY_DEADLINE_MS, inProcess: true };
+    return playError(tape, await host.play(nextToken(), tape.image, options));
+  };
+  if (plan.writes.length === 0) return plan.warnings;
+  const error = await play(plan.writes);
+  if (error === undefined) return plan.warnings;
+  // Twice: limits that bound each other may be writable in one order only.
+  await play([...plan.before, ...plan.before]);
+  throw explained(error, paths, resources);
+}
+
+/** One open for writes to one file that stand together. */
+function compileWrites(writes: readonly CgroupWrite[]): AssembledTape {
+  const program = new Program();
+  for (let index = 0; index < writes.length; ) {
+    const { file } = writes[index]!;
+    const values: CgroupWrite[] = [];
+    for (; writes[index]?.file === file; index++) values.push(writes[index]!);
+    program.writeValues(file, values);
+  }
+  program.tape.halt(0);
+  return program.tape.assemble();
+}
+
+/** A memory limit below the usage is EBUSY on v1; runc tells both numbers. */
+function explained(
+  error: WherryError,
+  paths: Readonly<Record<string, string>>,
+  { memory }: LinuxResources,
+): WherryError {
+  const folder = paths['memory'];
+  if (error.details.errno !== EBUSY || folder === undefined || memory?.limit === undefined) return error;
+  const usage = realProbe.read(`${folder}/memory.usage_in_bytes`) ?? '?';
+  const peak = realProbe.read(`${folder}/memory.max_usage_in_bytes`) ?? '?';
+  return new WherryError(
+    error.kind,
+    `unable to set memory limit to ${memory.limit} (current usage: ${usage}, peak usage: ${peak})`,
+    { ...error.details, cause: error },
+  );
+}
