@@ -205,10 +205,12 @@ static void link_ready(struct source *s, uint32_t events)
 static char **environment(void)
 {
     static const char *const kept[] = {"PATH",            "HOME",             "TZ",                 "LANG",
-                                       "XDG_RUNTIME_DIR", "WHERRY_LOG_LEVEL", "WHERRY_IDLE_SECONDS"};
-    static char run_dir[4096 + 16], text[8][8192], *list[10];
+                                       "XDG_RUNTIME_DIR", "WHERRY_LOG_LEVEL", "WHERRY_IDLE_SECONDS", "WHERRY_LOG_FORMAT",
+                                       "WHERRY_CONFIG"};
+    enum { KEPT = sizeof kept / sizeof *kept };
+    static char run_dir[4096 + 16], text[KEPT][8192], *list[KEPT + 3];
     size_t n = 0;
-    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
+    for (size_t i = 0; i < KEPT; i++) {
         const char *value = getenv(kept[i]);
         if (value && (size_t)snprintf(text[i], sizeof text[i], "%s=%s", kept[i], value) < sizeof text[i])
             list[n++] = text[i];
