@@ -32,6 +32,8 @@ export interface ShimServicesDependencies {
   shimPid?: number;
   /** The OCI features document, for -info. */
   features?: () => Record<string, unknown>;
+  /** How many gRPC connections there are now: keel does not see them, and must not count the node as idle. */
+  onGrpcConnections?(count: number): void;
   /** A container's log lines go to this FIFO too, until removeLog. */
   addLog?(key: { namespace: string; id: string }, fifo: string): void;
   removeLog?(key: { namespace: string; id: string }): void;
@@ -91,6 +93,7 @@ export function createShimServices(dependencies: ShimServicesDependencies): Shim
 
   let grpc: Promise<GrpcServer> | undefined;
   let listener: Server | undefined;
+  let grpcConnections = 0;
   /** grpc-js takes tens of milliseconds to load, so it is loaded when the first caller is there. */
   const loadGrpc = (): Promise<GrpcServer> => {
     grpc ??= import('./grpc/server.ts').then(({ createGrpcServer }) =>
@@ -105,6 +108,8 @@ export function createShimServices(dependencies: ShimServicesDependencies): Shim
     return grpc;
   };
   const onGrpcConnection = (socket: Socket): void => {
+    dependencies.onGrpcConnections?.(++grpcConnections);
+    socket.once('close', () => dependencies.onGrpcConnections?.(--grpcConnections));
     // Until grpc-js has it.
     socket.on('error', () => socket.destroy());
     loadGrpc().then(

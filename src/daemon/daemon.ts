@@ -52,6 +52,8 @@ export interface ServiceDependencies {
   version: string;
   /** Names the build of the sources. */
   revision: string;
+  /** Called with the number of gRPC connections, which keel does not see. */
+  onGrpcConnections(count: number): void;
   /** Lines about this container also go to this FIFO (`<bundle>/log`), until removeLog. */
   addLog(key: { namespace: string; id: string }, fifo: string): void;
   removeLog(key: { namespace: string; id: string }): void;
@@ -187,6 +189,9 @@ export async function runDaemon(
     runDir,
     version: VERSION,
     revision: BUILD,
+    onGrpcConnections(count) {
+      if (!service) keel.idleAfter(count > 0 ? 0 : config.idleSeconds);
+    },
     ...followers(log),
     keel: listeners(keel, bootId),
   });
