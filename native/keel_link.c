@@ -204,8 +204,14 @@ static void link_ready(struct source *s, uint32_t events)
 
 static char **environment(void)
 {
-    static const char *const kept[] = {"PATH",            "HOME",             "TZ",                 "LANG",
-                                       "XDG_RUNTIME_DIR", "WHERRY_LOG_LEVEL", "WHERRY_IDLE_SECONDS", "WHERRY_LOG_FORMAT",
+    static const char *const kept[] = {"PATH",
+                                       "HOME",
+                                       "TZ",
+                                       "LANG",
+                                       "XDG_RUNTIME_DIR",
+                                       "WHERRY_LOG_LEVEL",
+                                       "WHERRY_LOG_FORMAT",
+                                       "WHERRY_IDLE_SECONDS",
                                        "WHERRY_CONFIG"};
     enum { KEPT = sizeof kept / sizeof *kept };
     static char run_dir[4096 + 16], text[KEPT][8192], *list[KEPT + 3];
