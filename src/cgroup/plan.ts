@@ -7,6 +7,7 @@ import { posix } from 'node:path';
 import { WherryError } from '../errors.ts';
 import type { LinuxResources } from '../oci/types.ts';
 import { inheritCpuset } from './cpuset.ts';
+import { deviceProgram } from './device-program.ts';
 import { deviceSettings } from './devices-v1.ts';
 import { below, type CgroupHost, type Hierarchy } from './hierarchy.ts';
 import { type CgroupFacts, limitsV1 } from './limits-v1.ts';
@@ -39,6 +40,8 @@ export interface CgroupPlan {
   procs: string[];
   /** The unified directory, for CLONE_INTO_CGROUP; then its file in `procs` is left out. Not set where that cannot work. */
   cloneInto: string | undefined;
+  /** v2: the eBPF program that decides about devices (device-program.ts); undefined: every device is allowed. */
+  deviceProgram?: Uint8Array;
   /** The container's own directories, to be removed after their descendants (see tree.ts). Parents stay. */
   remove: string[];
   /** What config.json asked for that has no effect on this host: one sentence each. */
@@ -86,10 +89,12 @@ export function planCgroup(
   };
   const { settings, warnings } =
     host.mode === 'v2'
-      ? settingsV2(resources, fresh)
+      ? limitsV2(resources, fresh)
       : settingsV1(resources, { fresh, bfq: () => hasBfq(host, probe) });
   plan.warnings.push(...warnings);
   if (host.mode === 'v2') {
+    const code = deviceProgram(resources.devices ?? []);
+    if (code !== undefined) plan.deviceProgram = code;
     plan.writes.push(...enableControllers(host, sample, settings, plan.create, probe));
     // A pids limit of 0 counts the clone itself; an attach is never counted.
     if (settings.some(({ file, value }) => file === 'pids.max' && value === '0')) plan.cloneInto = undefined;
@@ -114,16 +119,6 @@ function settingsV1(resources: LinuxResources, facts: CgroupFacts): Settings {
     );
   }
   return { settings: [...deviceSettings(resources.devices ?? []), ...settings], warnings };
-}
-
-function settingsV2(resources: LinuxResources, fresh: boolean): Settings {
-  const { settings, warnings } = limitsV2(resources, fresh);
-  if (resources.devices?.some(({ allow }) => !allow)) {
-    warnings.push(
-      'linux.resources.devices is not enforced on cgroup v2 yet: the container may use every device node it has',
-    );
-  }
-  return { settings, warnings };
 }
 
 /** The statistics of bfq are in the root too, its weight is not. */

@@ -9,6 +9,7 @@ import { type Arch, archIndex } from './arch.ts';
 export const syscallNumbers = {
   accept4: [288, 242],
   bind: [49, 200],
+  bpf: [321, 280],
   capget: [125, 90],
   capset: [126, 91],
   chdir: [80, 49],

@@ -1,5 +1,6 @@
 /** How the arguments of each system call are shown: one table, a format an argument, as the manual pages list them. */
 import type { Arch } from '../linux/arch.ts';
+import { BPF_PROG_ATTACH, BPF_PROG_GET_FD_BY_ID, BPF_PROG_LOAD, BPF_PROG_QUERY } from '../linux/bpf.ts';
 import {
   FSCONFIG_SET_STRING,
   PR_CAP_AMBIENT,
@@ -97,6 +98,13 @@ export const textOrOperand: Format = (arg, context) => {
 };
 
 /** A NULL-terminated array of texts. */
+const bpfCommands: ReadonlyMap<number, string> = new Map([
+  [BPF_PROG_LOAD, 'BPF_PROG_LOAD'],
+  [BPF_PROG_ATTACH, 'BPF_PROG_ATTACH'],
+  [BPF_PROG_GET_FD_BY_ID, 'BPF_PROG_GET_FD_BY_ID'],
+  [BPF_PROG_QUERY, 'BPF_PROG_QUERY'],
+]);
+
 const strings = data((offset, { image, limit }) => {
   const texts: string[] = [];
   let at = offset;
@@ -223,6 +231,7 @@ const rlimit = value((v) => (v === 0xffff_ffff_ffff_ffffn ? 'unlimited' : v.toSt
 const messageFlags = flags('MSG_');
 
 export const formats: Partial<Record<SyscallName, readonly Format[]>> = {
+  bpf: [value((v) => bpfCommands.get(Number(v)) ?? v.toString()), num, num],
   capset: [struct('__user_cap_header_struct'), capabilities],
   chdir: [cstr],
   chroot: [cstr],

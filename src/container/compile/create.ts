@@ -1,8 +1,18 @@
 /** A container's create tape: the player's part (host.ts), the clone, the init's part (init.ts). */
-import { AT_FDCWD, CLONE_PARENT, O_CLOEXEC, O_CREAT, O_EXCL, O_WRONLY } from '../../linux/constants.ts';
+import {
+  AT_FDCWD,
+  CLONE_INTO_CGROUP,
+  CLONE_PARENT,
+  O_CLOEXEC,
+  O_CREAT,
+  O_EXCL,
+  O_WRONLY,
+} from '../../linux/constants.ts';
 import { cloneArgs } from '../../linux/structs.ts';
+import { fieldOf } from '../../linux/structs-layout.ts';
 import type { AssembledTape } from '../../tape/assemble.ts';
 import type { Reg } from '../../tape/refs.ts';
+import { openForClone } from './cgroup-v2.ts';
 import {
   createCgroup,
   makeStartGate,
@@ -32,6 +42,9 @@ export function compileCreate(input: CreateInput): AssembledTape {
   const streams = openStreams(program, input);
   const joined = openNamespaces(program, input.spec);
 
+  const { cloneInto } = input.cgroup;
+  const cgroup = cloneInto === undefined ? undefined : openForClone(program, cloneInto);
+
   program.step('', 'make the ready pipe');
   const ends = tape.space(8);
   tape.syscall('pipe2', [ends, O_CLOEXEC]);
@@ -41,11 +54,14 @@ export function compileCreate(input: CreateInput): AssembledTape {
   for (const namespace of joined) if (namespace.type === 'pid') joinNamespace(program, namespace);
 
   program.step('linux.namespaces', 'clone the init into its namespaces');
-  const args = cloneArgs({
-    flags: BigInt(CLONE_PARENT) | BigInt(newNamespaceFlags(input.spec) >>> 0),
+  const into = cgroup === undefined ? 0n : CLONE_INTO_CGROUP;
+  const encoded = cloneArgs({
+    flags: BigInt(CLONE_PARENT) | BigInt(newNamespaceFlags(input.spec) >>> 0) | into,
     exitSignal: 0,
   });
-  const pid = tape.syscall('clone3', [tape.struct(args), args.bytes.length]);
+  const args = tape.struct(encoded);
+  if (cgroup !== undefined) tape.store(cgroup, args.at(...fieldOf('clone_args', 'cgroup')), 8);
+  const pid = tape.syscall('clone3', [args, encoded.bytes.length]);
   const init = tape.label('init');
   tape.jumpIfEqual(pid, 0, init);
 

@@ -31,6 +31,7 @@ import {
 import type { Reg } from '../../tape/refs.ts';
 import type { StreamTarget } from '../stdio.ts';
 import type { MountSpec } from '../types.ts';
+import { setDeviceProgram } from './cgroup-v2.ts';
 import { checkedMountOptions } from './mount-options.ts';
 import type { Program } from './program.ts';
 
@@ -62,6 +63,8 @@ export function createCgroup(program: Program, plan: CgroupPlan): void {
     for (; plan.writes[index]?.file === file; index++) values.push(plan.writes[index]!);
     program.writeValues(file, values);
   }
+  if (plan.deviceProgram !== undefined && plan.paths[''] !== undefined)
+    setDeviceProgram(program, plan.paths[''], plan.deviceProgram);
 }
 
 /** The host's part of mount(2): flags by option. */

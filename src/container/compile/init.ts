@@ -123,7 +123,10 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
 }
 
 function enterCgroup(program: Program, input: CreateInput): void {
-  for (const file of input.cgroup.procs) {
+  const { procs, cloneInto } = input.cgroup;
+  for (const file of procs) {
+    // Born there.
+    if (cloneInto !== undefined && file === `${cloneInto}/cgroup.procs`) continue;
     program.writeFile(file, '0', 'linux.cgroupsPath');
   }
   if (hasNewNamespace(input.spec, 'cgroup')) {

