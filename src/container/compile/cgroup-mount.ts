@@ -20,9 +20,9 @@ import {
   OPEN_TREE_CLONE,
 } from '../../linux/constants.ts';
 import type { Reg } from '../../tape/refs.ts';
+import { newFilesystem } from './filesystem.ts';
 import type { CreateInput } from './input.ts';
 import type { MountOptions } from './mount-options.ts';
-import { newFilesystem } from './mounts.ts';
 import { hasNewNamespace } from './namespaces.ts';
 import type { Program } from './program.ts';
 

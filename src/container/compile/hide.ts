@@ -13,7 +13,7 @@ import {
 import { fieldOf, sizeOf } from '../../linux/structs-layout.ts';
 import type { Spec } from '../../oci/types.ts';
 import type { Reg } from '../../tape/refs.ts';
-import { newFilesystem } from './mounts.ts';
+import { newFilesystem } from './filesystem.ts';
 import type { Program } from './program.ts';
 
 /** major 1, minor 3 as statx gives them, side by side in 8 bytes. */

@@ -4,11 +4,6 @@ import {
   AT_EMPTY_PATH,
   AT_FDCWD,
   AT_RECURSIVE,
-  FSCONFIG_CMD_CREATE,
-  FSCONFIG_SET_FLAG,
-  FSCONFIG_SET_STRING,
-  FSMOUNT_CLOEXEC,
-  FSOPEN_CLOEXEC,
   MS_REC,
   OPEN_TREE_CLOEXEC,
   OPEN_TREE_CLONE,
@@ -20,12 +15,10 @@ import { fieldOf, sizeOf } from '../../linux/structs-layout.ts';
 import type { Mount } from '../../oci/types.ts';
 import type { Reg } from '../../tape/refs.ts';
 import { mountCgroups } from './cgroup-mount.ts';
+import { newFilesystem } from './filesystem.ts';
 import type { CreateInput } from './input.ts';
 import { checkedMountOptions, type MountOptions } from './mount-options.ts';
 import { components, type Program } from './program.ts';
-
-/** fsconfig(2): a string value holds at most 255 bytes. */
-const FSCONFIG_STRING_MAX = 255;
 
 /** What may be mounted over a file of procfs: files that lxcfs and the like replace (CVE-2019-16884 and its kin). */
 const procAllowed = new Set([
@@ -85,39 +78,6 @@ function checkPlace(place: string, type: string, path: string): void {
       },
     );
   }
-}
-
-/** fsopen, parameters, fsmount: a mount that is nowhere yet. */
-export function newFilesystem(
-  program: Program,
-  type: string,
-  source: string,
-  options: Pick<MountOptions, 'parameters' | 'attrSet'>,
-  path: string,
-): Reg {
-  const { tape } = program;
-  const context = tape.syscall('fsopen', [type, FSOPEN_CLOEXEC]);
-  tape.syscall('fsconfig', [context, FSCONFIG_SET_STRING, 'source', source, 0]);
-  for (const [name, value] of options.parameters) {
-    if (value === undefined) {
-      tape.syscall('fsconfig', [context, FSCONFIG_SET_FLAG, name, 0, 0]);
-      continue;
-    }
-    if (Buffer.byteLength(value) > FSCONFIG_STRING_MAX) {
-      throw new WherryError(
-        'unimplemented',
-        `${path}.options: ${name} has more than ${FSCONFIG_STRING_MAX} bytes`,
-        {
-          path: `${path}.options`,
-        },
-      );
-    }
-    tape.syscall('fsconfig', [context, FSCONFIG_SET_STRING, name, value, 0]);
-  }
-  tape.syscall('fsconfig', [context, FSCONFIG_CMD_CREATE, 0, 0, 0]);
-  const tree = tape.syscall('fsmount', [context, FSMOUNT_CLOEXEC, options.attrSet]);
-  program.close(context);
-  return tree;
 }
 
 /** mount_setattr says with AT_RECURSIVE what mount(2) says with MS_REC. */
