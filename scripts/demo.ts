@@ -11,8 +11,8 @@ import { buf } from '../test/support/buf.ts';
 import { Containerd } from '../test/support/containerd.ts';
 import { type ContainerdVersion, peers } from '../test/support/debs.ts';
 import { imageName } from '../test/support/image.ts';
-import { LeakCheck, markVariable } from '../test/support/leaks.ts';
-import { wherryBinary } from '../test/support/paths.ts';
+import { LeakCheck } from '../test/support/leaks.ts';
+import { markVariable, wherryBinary } from '../test/support/paths.ts';
 import { eventually, must } from '../test/support/run.ts';
 import { buildAll } from './build.ts';
 import { fail, say } from './tools.ts';
@@ -28,7 +28,7 @@ await peers(binaries === undefined ? [] : ['bookworm']);
 const start = performance.now();
 const mark = randomBytes(8).toString('hex');
 process.env[markVariable] = mark;
-const leaks = new LeakCheck(mark);
+const leaks = new LeakCheck(mark, true);
 await show();
 const left = await leaks.leftovers();
 if (left.length > 0) fail(`left behind:\n${left.join('\n')}`);
@@ -77,12 +77,6 @@ async function show(): Promise<void> {
   await containerd.mustCtr(busy);
   await stats(containerd);
 
-  heading('How it was set up: the steps that `wherry explain` lists, two of them with their system calls');
-  const bundle = join(containerd.folder, 'state/io.containerd.runtime.v2.task', containerd.namespace, 'busy');
-  const env = { PATH: process.env['PATH'], WHERRY_RUN_DIR: containerd.runDir };
-  const explained = await must(wherryBinary, ['explain', bundle], { env });
-  say(steps(explained.stdout, ['mounts[0]', 'root.path']));
-
   heading('Kill it');
   say(`$ ${ctr} task kill --signal SIGKILL busy`);
   await containerd.mustCtr(['task', 'kill', '--signal', 'SIGKILL', 'busy']);
@@ -91,6 +85,14 @@ async function show(): Promise<void> {
     return listed.includes('STOPPED') ? listed : undefined;
   });
   say(stopped.trim());
+
+  heading('How it was set up: the steps that `wherry explain` lists, two of them with their system calls');
+  const bundle = join(containerd.folder, 'state/io.containerd.runtime.v2.task', containerd.namespace, 'busy');
+  const env = { PATH: process.env['PATH'], WHERRY_RUN_DIR: containerd.runDir };
+  const explained = await must(wherryBinary, ['explain', bundle], { env });
+  say(steps(explained.stdout, ['mounts[0]', 'root.path']));
+
+  heading('Remove it');
   const removed = await containerd.ctr(['task', 'rm', 'busy']);
   say((removed.stdout + removed.stderr).trim());
   await containerd.mustCtr(['container', 'rm', 'busy']);

@@ -4,8 +4,8 @@
  */
 import { randomBytes } from 'node:crypto';
 import { globSync } from 'node:fs';
-import { LeakCheck, markVariable } from '../test/support/leaks.ts';
-import { root } from '../test/support/paths.ts';
+import { LeakCheck } from '../test/support/leaks.ts';
+import { markVariable, root } from '../test/support/paths.ts';
 import { buildAll } from './build.ts';
 import { checkAll } from './check.ts';
 import { fail, node, say, show } from './tools.ts';

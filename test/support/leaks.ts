@@ -4,10 +4,7 @@
  */
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { allCgroups, mounts } from './cgroups.ts';
-import { cache, dist, testPrefix } from './paths.ts';
-
-/** Set in the environment of a suite; every process that it starts inherits it, unless it clears its environment. */
-export const markVariable = 'WHERRY_TEST_MARK';
+import { cache, dist, folderPrefix, markVariable, runPrefix, testPrefix } from './paths.ts';
 
 interface Snapshot {
   processes: Map<string, string>;
@@ -20,11 +17,12 @@ interface Snapshot {
 export class LeakCheck {
   readonly #before: Snapshot;
   readonly #mark: string;
-  readonly #shared = process.env['WHERRY_TEST_SHARED'] === '1';
+  readonly #shared: boolean;
 
-  /** Remembers the state of the machine; `mark` is the value of WHERRY_TEST_MARK in the suite. */
-  constructor(mark: string) {
+  /** Remembers the state of the machine; `mark` is the value of WHERRY_TEST_MARK in what runs next. `shared`: see above. */
+  constructor(mark: string, shared = process.env['WHERRY_TEST_SHARED'] === '1') {
     this.#mark = mark;
+    this.#shared = shared;
     this.#before = this.#look();
   }
 
@@ -58,10 +56,11 @@ export class LeakCheck {
     const cgroups = allCgroups();
     return {
       processes: this.#processes(),
-      mounts: mounts(),
-      cgroups: this.#shared ? cgroups.filter((path) => path.includes(`/${testPrefix}`)) : cgroups,
+      mounts: mounts().filter((path) => !this.#shared || path.startsWith(folderPrefix(this.#mark))),
+      cgroups: this.#shared ? cgroups.filter((path) => path.includes(runPrefix(this.#mark))) : cgroups,
       sockets: unixSockets().filter(
-        (path) => /wherry|containerd/.test(path) && (!this.#shared || path.includes('/wherry-t')),
+        (path) =>
+          /wherry|containerd/.test(path) && (!this.#shared || path.startsWith(folderPrefix(this.#mark))),
       ),
       files: this.#files(),
     };
@@ -106,7 +105,8 @@ export class LeakCheck {
   #isOurs(pid: string): boolean {
     const environment = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
     if (environment.includes(`${markVariable}=${this.#mark}`)) return true;
-    if (readFileSync(`/proc/${pid}/cgroup`, 'utf8').includes(`/${testPrefix}`)) return true;
+    const prefix = this.#shared ? runPrefix(this.#mark) : testPrefix;
+    if (readFileSync(`/proc/${pid}/cgroup`, 'utf8').includes(`/${prefix}`)) return true;
     if (this.#shared) return false;
     const program = link(`/proc/${pid}/exe`);
     if (program.startsWith(`${dist}/`) || program.startsWith(`${cache}/`)) return true;
@@ -116,7 +116,7 @@ export class LeakCheck {
   #files(): string[] {
     const found: string[] = [];
     for (const name of list('/tmp')) if (/^wherry-/.test(name)) found.push(`/tmp/${name}`);
-    if (this.#shared) return found.filter((path) => path.startsWith('/tmp/wherry-t'));
+    if (this.#shared) return found.filter((path) => path.startsWith(folderPrefix(this.#mark)));
     for (const name of list('/run')) if (/^(wherry|crun|netns)/.test(name)) found.push(`/run/${name}`);
     for (const folder of [
       '/run/containerd/s',
