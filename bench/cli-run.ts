@@ -1,8 +1,10 @@
 /** `wherry run` beside `runc run` and `crun run` on the same bundle: `runc spec` with terminal false, busybox, /bin/true. */
 
+import { join } from 'node:path';
 import { dockerSeccomp } from '../src/oci/docker-profile.ts';
 import { makeBundle } from '../test/support/bundle.ts';
 import { uniqueId } from '../test/support/paths.ts';
+import { eventually, run } from '../test/support/run.ts';
 import type { Wherry } from '../test/support/wherry.ts';
 import type { Contestant } from './contestants.ts';
 import { type Readback, readBack, readbackScript } from './readback.ts';
@@ -100,6 +102,11 @@ export async function measureCold(wherry: Wherry): Promise<{ samplesMs: number[]
   const samplesMs: number[] = [];
   for (let round = 0; round < 5; round += 1) {
     await wherry.must(['daemon', 'stop', '--force']);
+    // The end of the old daemon is not part of the new one's start.
+    await eventually('the old daemon has ended', async () => {
+      const { code } = await run('flock', ['--nonblock', join(wherry.runDir, 'keel.lock'), 'true']);
+      return code === 0 || undefined;
+    });
     const sample = await timed.run([wherry.command, 'run', '--bundle', bundle, uniqueId('cold')]);
     if (sample.status !== 0) throw new Error(`cold wherry run: wait status ${sample.status}`);
     samplesMs.push(sample.nanoseconds / 1e6);

@@ -145,6 +145,14 @@ describe('wherry daemon', () => {
     assert.equal((await wherry.run(['daemon', 'stop'])).code, 0);
   });
 
+  test('a command right after the stop starts a new daemon', async () => {
+    await using wherry = new Wherry();
+    for (let round = 0; round < 3; round += 1) {
+      await wherry.must(['list', '-q']);
+      await wherry.must(['daemon', 'stop']);
+    }
+  });
+
   test('six commands at once on a cold start share one daemon', async () => {
     await using wherry = new Wherry();
     const all = await Promise.all(Array.from({ length: 6 }, () => wherry.run(['list', '-q'])));
