@@ -1,5 +1,6 @@
 /**
- * `npm run bench [-- --json FILE] [--runs N] [--containers N] [--only run,cold,ctr,memory]`: Wherry beside runc, crun and
+ * `npm run bench [-- --json FILE] [--runs N] [--containers N] [--only run,cold,ctr,memory]
+ * [--containerd 1.6|1.7|2.1]`: Wherry beside runc, crun and
  * containerd-shim-runc-v2, all in one run on one machine, interleaved. What lives here: measuring. What may not: tests.
  */
 import { writeFileSync } from 'node:fs';
@@ -7,7 +8,7 @@ import { arch, cpus, release } from 'node:os';
 import { parseArgs } from 'node:util';
 import { buildAll } from '../scripts/build.ts';
 import { Containerd } from '../test/support/containerd.ts';
-import { peers } from '../test/support/debs.ts';
+import { containerdVersions, peers } from '../test/support/debs.ts';
 import { must } from '../test/support/run.ts';
 import { Wherry } from '../test/support/wherry.ts';
 import { measureCold, measureRun } from './cli-run.ts';
@@ -21,6 +22,7 @@ const { values } = parseArgs({
     runs: { type: 'string', default: '30' },
     containers: { type: 'string', default: '50' },
     only: { type: 'string', default: 'run,cold,ctr,memory' },
+    containerd: { type: 'string', default: '1.6' },
   },
 });
 const runs = Number(values.runs);
@@ -30,6 +32,8 @@ if (!Number.isInteger(runs) || runs < 1)
 if (!Number.isInteger(containers) || containers < 1)
   throw new Error('--containers: a whole number, at least 1');
 const parts = values.only.split(',');
+const version = containerdVersions.find((one) => one === values.containerd);
+if (version === undefined) throw new Error(`--containerd: one of ${containerdVersions.join(', ')}`);
 
 await buildAll();
 await buildNative();
@@ -58,8 +62,8 @@ if (parts.includes('run') || parts.includes('cold')) {
   }
 }
 if (parts.includes('ctr') || parts.includes('memory')) {
-  await using containerd = await Containerd.start('1.6', { path: [nativeFolder] });
-  report['containerd'] = (await must(`${found.containerd('1.6')}/containerd`, ['--version'])).stdout.trim();
+  await using containerd = await Containerd.start(version, { path: [nativeFolder] });
+  report['containerd'] = (await must(`${found.containerd(version)}/containerd`, ['--version'])).stdout.trim();
   process.stdout.write(`${report['containerd']}\n`);
   if (parts.includes('ctr')) report['ctr'] = await measureCtr(containerd, runs, goals);
   if (parts.includes('memory')) report['memory'] = await measureMemory(containerd, containers, goals);
