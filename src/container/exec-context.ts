@@ -6,11 +6,13 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WherryError } from '../errors.ts';
 import { formatJson, parseJson } from '../oci/json.ts';
-import type { LinuxNamespace, Process, Spec } from '../oci/types.ts';
+import type { Linux, LinuxNamespace, Process, Spec } from '../oci/types.ts';
 
 export interface ExecContext {
   process: Process;
   namespaces: readonly LinuxNamespace[];
+  personality?: Linux['personality'];
+  memoryPolicy?: Linux['memoryPolicy'];
   seccomp: { filter: Uint8Array; flags: number } | undefined;
   noNewKeyring: boolean;
 }
@@ -18,6 +20,8 @@ export interface ExecContext {
 interface StoredContext {
   process: Process;
   namespaces: LinuxNamespace[];
+  personality?: Linux['personality'];
+  memoryPolicy?: Linux['memoryPolicy'];
   seccompFlags?: number;
   noNewKeyring: boolean;
 }
@@ -30,15 +34,18 @@ export function execContextOf(
   seccomp: ExecContext['seccomp'],
   noNewKeyring: boolean,
 ): ExecContext {
-  return { process: spec.process, namespaces: spec.linux?.namespaces ?? [], seccomp, noNewKeyring };
+  const { namespaces = [], personality, memoryPolicy } = spec.linux ?? {};
+  return { process: spec.process, namespaces, personality, memoryPolicy, seccomp, noNewKeyring };
 }
 
 /** Two small files on the run folder's tmpfs; written while the create tape plays, so they cost its caller nothing. */
 export async function saveExecContext(dir: string, context: ExecContext): Promise<void> {
-  const { seccomp, process, noNewKeyring } = context;
+  const { seccomp, process, personality, memoryPolicy, noNewKeyring } = context;
   const stored: StoredContext = {
     process,
     namespaces: [...context.namespaces],
+    ...(personality !== undefined && { personality }),
+    ...(memoryPolicy !== undefined && { memoryPolicy }),
     ...(seccomp !== undefined && { seccompFlags: seccomp.flags }),
     noNewKeyring,
   };
@@ -49,13 +56,13 @@ export async function saveExecContext(dir: string, context: ExecContext): Promis
 /** internal when the files are gone or damaged: then no exec is possible in this container. */
 export async function loadExecContext(dir: string): Promise<ExecContext> {
   try {
-    const { process, namespaces, seccompFlags, noNewKeyring } = parseJson(
+    const { process, namespaces, personality, memoryPolicy, seccompFlags, noNewKeyring } = parseJson(
       await readFile(join(dir, CONTEXT)),
       CONTEXT,
     ) as StoredContext;
     const filter = seccompFlags === undefined ? undefined : await readFile(join(dir, FILTER));
     const seccomp = filter === undefined ? undefined : { filter, flags: seccompFlags ?? 0 };
-    return { process, namespaces, seccomp, noNewKeyring };
+    return { process, namespaces, personality, memoryPolicy, seccomp, noNewKeyring };
   } catch (error) {
     throw new WherryError('internal', `cannot read ${join(dir, CONTEXT)}: ${String(error)}`, {
       hint: 'the state of this container is damaged: it can run on, but nothing can be executed in it',

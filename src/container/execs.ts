@@ -251,7 +251,11 @@ function specOf({ process }: Pick<ExecRequest, 'process'>, context: ExecContext)
     ociVersion: '1.0.0',
     root: { path: '/' },
     process: { ...process, ...(score !== undefined && { oomScoreAdj: score }) },
-    linux: { namespaces: [...context.namespaces] },
+    linux: {
+      namespaces: [...context.namespaces],
+      personality: context.personality,
+      memoryPolicy: context.memoryPolicy,
+    },
   };
 }
 

@@ -25,6 +25,7 @@ import { Execs } from './execs.ts';
 import { Freezer } from './freezer.ts';
 import { withHome } from './home.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
+import { checkLabels } from './lsm.ts';
 import { ContainerRecord } from './record.ts';
 import { planStdio } from './stdio.ts';
 import { StateStore, scopeFolder } from './store.ts';
@@ -436,6 +437,7 @@ export class Runtime implements ContainerRuntime {
 
   async #readSpec(request: CreateRequest): Promise<Spec> {
     const config = request.config ?? (await this.#readConfig(request));
+    checkLabels(config.process);
     const refused = unsupported(config, this.#cgroups.mode === 'v2' ? 2 : 1);
     const first = refused[0];
     if (first !== undefined) {

@@ -29,19 +29,6 @@ const refusals: readonly Refusal[] = [
   { path: 'hooks.startContainer', what: 'hooks', value: ({ hooks }) => hooks?.startContainer },
   { path: 'hooks.poststart', what: 'hooks', value: ({ hooks }) => hooks?.poststart },
   { path: 'hooks.poststop', what: 'hooks', value: ({ hooks }) => hooks?.poststop },
-  {
-    path: 'process.apparmorProfile',
-    what: 'AppArmor profiles',
-    value: ({ process: { apparmorProfile } }) => apparmorProfile !== 'unconfined' && apparmorProfile,
-  },
-  { path: 'process.selinuxLabel', what: 'SELinux labels', value: ({ process }) => process.selinuxLabel },
-  { path: 'process.scheduler', what: 'schedulers', value: ({ process }) => process.scheduler },
-  { path: 'process.ioPriority', what: 'I/O priorities', value: ({ process }) => process.ioPriority },
-  {
-    path: 'process.execCPUAffinity',
-    what: 'CPU affinity of exec',
-    value: ({ process }) => process.execCPUAffinity,
-  },
   { path: 'linux.uidMappings', what: 'id mappings', value: ({ linux }) => linux?.uidMappings },
   { path: 'linux.gidMappings', what: 'id mappings', value: ({ linux }) => linux?.gidMappings },
   { path: 'linux.timeOffsets', what: 'time offsets', value: ({ linux }) => linux?.timeOffsets },
@@ -53,12 +40,6 @@ const refusals: readonly Refusal[] = [
   { path: 'linux.mountLabel', what: 'SELinux labels', value: ({ linux }) => linux?.mountLabel },
   // An empty object, too, orders a group of its own in resctrl.
   { path: 'linux.intelRdt', what: 'Intel RDT', value: ({ linux }) => linux?.intelRdt !== undefined },
-  { path: 'linux.memoryPolicy', what: 'memory policies', value: ({ linux }) => linux?.memoryPolicy },
-  {
-    path: 'linux.personality',
-    what: 'execution personalities',
-    value: ({ linux }) => linux?.personality?.domain === 'LINUX32' || linux?.personality?.flags,
-  },
   {
     path: 'linux.seccomp.listenerPath',
     what: 'seccomp listeners',

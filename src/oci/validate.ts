@@ -1,6 +1,7 @@
 /** What several fields of config.json say together: each rule is one the specification or the kernel makes. */
 import { type Problem, problem } from './problems.ts';
 import type { LinuxResources, LinuxSeccomp, Mount, NamespaceType, Process, Spec } from './types.ts';
+import { validateAttributes, validateMemory } from './validate-process.ts';
 import { validateSysctl } from './validate-sysctl.ts';
 
 /** __NEW_UTS_LEN of the kernel. */
@@ -28,6 +29,7 @@ function checkProcess(process: Process, report: Report): void {
   for (const [index, { soft, hard }] of rlimits.entries()) {
     if (soft > hard) report(`process.rlimits[${index}].soft`, `at most the hard limit, ${hard}`, soft);
   }
+  validateAttributes(process, report);
   const { effective = [], permitted = [] } = process.capabilities ?? {};
   const stray = effective.findIndex((name) => !permitted.includes(name));
   if (stray >= 0) {
@@ -135,6 +137,7 @@ export function validate(config: Spec): Problem[] {
   if (linux?.cgroupsPath?.split('/').includes('..')) {
     report('linux.cgroupsPath', 'a path without ..', linux.cgroupsPath);
   }
+  if (linux !== undefined) validateMemory(linux, report);
   if (linux?.resources !== undefined) checkResources(linux.resources, report);
   if (linux?.seccomp !== undefined) checkSeccomp(linux.seccomp, report);
   return problems;

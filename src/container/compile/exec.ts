@@ -34,7 +34,9 @@ import { openStreams, writePidFile } from './create.ts';
 import { becomeUser, loadFilter, setLimits } from './credentials.ts';
 import { placeDescriptors } from './descriptors.ts';
 import { type OpenStream, resetProcess } from './host.ts';
-import { enterFolder, giveStreams, joinKeyring, register, setOomScore } from './init.ts';
+import { enterFolder, giveStreams, register, setOomScore } from './init.ts';
+import { joinKeyring } from './keyring.ts';
+import { setAttributes } from './process.ts';
 import { Program } from './program.ts';
 import { type FoundProgram, findProgram } from './program-lookup.ts';
 
@@ -227,6 +229,7 @@ function becomeProgram(program: Program, input: ExecInput, inheritance: Inherita
     kept: [inheritance.ready],
   }) as [Reg];
   setLimits(program, spec);
+  setAttributes(program, spec);
   giveStreams(program, input);
   becomeUser(program, spec, input.seccomp);
   enterFolder(program, spec.process.cwd);

@@ -7,7 +7,6 @@ import {
   AT_RECURSIVE,
   CLONE_NEWCGROUP,
   IFF_UP,
-  KEYCTL_JOIN_SESSION_KEYRING,
   MNT_DETACH,
   MOUNT_ATTR_RDONLY,
   MS_PRIVATE,
@@ -37,12 +36,14 @@ import { makeConsole, openConsoleChannel } from './console.ts';
 import { becomeUser, loadFilter, setLimits } from './credentials.ts';
 import { placeDescriptors } from './descriptors.ts';
 import { makeDevices } from './devices.ts';
+import { newFilesystem } from './filesystem.ts';
 import { maskPaths, openNullDevice, protectPaths } from './hide.ts';
 import type { OpenStream } from './host.ts';
 import { type CreateInput, PlayerDescriptor } from './input.ts';
-import { newFilesystem } from './filesystem.ts';
+import { joinKeyring } from './keyring.ts';
 import { compileMounts } from './mounts.ts';
 import { hasNewNamespace, type JoinedNamespace, joinNamespace } from './namespaces.ts';
+import { setAttributes } from './process.ts';
 import type { Program } from './program.ts';
 import { findProgram } from './program-lookup.ts';
 
@@ -102,6 +103,7 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
     kept: [state, inheritance.ready],
   }) as [Reg, Reg];
   setLimits(program, spec);
+  setAttributes(program, spec);
   giveStreams(program, input);
   becomeUser(program, spec, input.seccomp);
   enterFolder(program, spec.process.cwd);
@@ -326,18 +328,6 @@ function enterRoot(program: Program, input: CreateInput): void {
     const flag = propagationFlags[recursive ? propagation.slice(1) : propagation] ?? MS_PRIVATE;
     program.setAttributes(program.root, { propagation: flag & ~MS_REC }, recursive);
   }
-}
-
-/** A session keyring of its own, so that keys of whoever started us are not there (session-keyring(7)). */
-export function joinKeyring(program: Program, input: Pick<CreateInput, 'id' | 'noNewKeyring'>): void {
-  if (input.noNewKeyring === true) return;
-  const { tape } = program;
-  program.step('', 'join a new session keyring');
-  const without = tape.label('without');
-  tape.syscall('keyctl', [KEYCTL_JOIN_SESSION_KEYRING, `_ses.${input.id}`], {
-    on: { ENOSYS: without, EACCES: without, EDQUOT: without, EPERM: without },
-  });
-  tape.place(without);
 }
 
 /** major 1, minor 3 as statx gives them, side by side in 8 bytes. */
