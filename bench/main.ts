@@ -22,7 +22,7 @@ const { values } = parseArgs({
     runs: { type: 'string', default: '30' },
     containers: { type: 'string', default: '50' },
     only: { type: 'string', default: 'run,cold,ctr,memory' },
-    containerd: { type: 'string', default: '1.6' },
+    containerd: { type: 'string', default: '1.7' },
   },
 });
 const runs = Number(values.runs);
