@@ -1,0 +1,28 @@
+/** Conditions that a case may have; each is asked of the machine once. */
+import { existsSync, readFileSync } from 'node:fs';
+
+const checks: Record<string, () => boolean> = {
+  'cgroup-v1': () => !existsSync('/sys/fs/cgroup/cgroup.controllers'),
+  'cgroup-v2': () => existsSync('/sys/fs/cgroup/cgroup.controllers'),
+  apparmor: () => existsSync('/sys/kernel/security/apparmor'),
+  selinux: () => existsSync('/sys/fs/selinux/enforce'),
+  resctrl: () => existsSync('/sys/fs/resctrl/info'),
+  'time-namespaces': () => existsSync('/proc/self/ns/time'),
+  'two-cpus': () => /^0-/.test(readFileSync('/sys/devices/system/cpu/online', 'utf8')),
+  'cap-sys-resource': () => (effective() & (1n << 24n)) !== 0n,
+  'cap-sys-nice': () => (effective() & (1n << 23n)) !== 0n,
+};
+
+function effective(): bigint {
+  const line = /^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'utf8'));
+  return BigInt(`0x${line?.[1] ?? '0'}`);
+}
+
+/** The first need that is not met; undefined: all are. */
+export function unmet(needs: readonly string[] = []): string | undefined {
+  return needs.find((need) => {
+    const check = Object.hasOwn(checks, need) ? checks[need] : undefined;
+    if (check === undefined) throw new Error(`no check for the need ${need}`);
+    return !check();
+  });
+}
