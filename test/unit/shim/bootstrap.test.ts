@@ -329,6 +329,16 @@ describe('the socket of a group', () => {
     (await TtrpcClient.dial(address)).close();
   });
 
+  it('goes at Shutdown after Delete, as containerd ends each task', async () => {
+    await using world = createWorld();
+    using client = await TtrpcClient.dial(await start(world, 'box'));
+    await create(client, world, 'box');
+    await remove(client, 'box');
+    assert.equal(world.keel.servers.size, 1);
+    await shutdown(client, 'box');
+    await until('the end of the socket', () => world.keel.servers.size === 0);
+  });
+
   it('stays for a container whose Create is yet to come', async () => {
     await using world = createWorld();
     const pod = { annotations: { 'io.kubernetes.cri.sandbox-id': 'pod' } };

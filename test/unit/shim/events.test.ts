@@ -157,13 +157,16 @@ describe('events', () => {
   it('that containerd refuses do not hold up the next', async () => {
     await using world = setUp();
     const seen: string[] = [];
+    let refused = 0;
     const containerd = await listen(world.address, ({ topic }) => {
+      if (topic === '/tasks/start') refused++;
       if (topic === '/tasks/start') throw new WherryError('invalid-argument', 'not this one');
       seen.push(topic);
     });
     await world.live('box');
     await until(() => seen.length === 3);
     await containerd.stop();
+    assert.equal(refused, 1);
     assert.deepEqual(
       seen,
       topics.filter((topic) => topic !== '/tasks/start'),

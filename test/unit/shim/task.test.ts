@@ -182,6 +182,7 @@ describe('the task service', () => {
       kind: 'not-found',
       message: /process already finished/,
     });
+    await assert.rejects(call('Kill', { id: 'box', signal: 9, all: true }), { kind: 'not-found' });
     const stopped = (await call('State', { id: 'box' })) as StateResponse;
     assert.deepEqual(
       [stopped.status, stopped.pid, stopped.exitStatus, stopped.exitedAt],

@@ -83,8 +83,9 @@ export class MemoryRuntime implements ShimRuntime {
       .map(({ state }) => ({ ...state }));
   }
 
-  async kill(key: ContainerKey, signal: number): Promise<void> {
+  async kill(key: ContainerKey, signal: number, all: boolean): Promise<void> {
     const { state } = this.entry(key);
+    if (state.status === 'stopped' && all) return;
     if (state.status === 'stopped') throw new WherryError('not-found', 'container not running');
     if (signal === 9 || signal === 15) this.exit(key, 128 + signal);
   }
