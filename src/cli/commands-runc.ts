@@ -1,4 +1,5 @@
 /** The table of runc's commands; flags are runc's (https://github.com/opencontainers/runc/tree/main/man). */
+import { processCommands } from './commands-process.ts';
 import type { ArgumentSpec, CommandSpec, FlagSpec } from './grammar.ts';
 
 const id: ArgumentSpec = { name: 'ID', help: 'the name of the container' };
@@ -180,17 +181,8 @@ export const runcCommands: readonly CommandSpec[] = [
     examples: [{ line: 'spec -b web', says: 'writes web/config.json' }],
     runc: true,
   },
+  ...processCommands,
 ];
 
 /** Commands of runc that this version does not have: named, so that the answer is not "unknown". */
-export const missingRuncCommands: readonly string[] = [
-  'checkpoint',
-  'events',
-  'exec',
-  'features',
-  'pause',
-  'ps',
-  'restore',
-  'resume',
-  'update',
-];
+export const missingRuncCommands: readonly string[] = ['checkpoint', 'restore'];

@@ -27,7 +27,12 @@ export function createRequest(
   }
   const terminal = bundle.config.process.terminal === true;
   const socket = flags.text('console-socket');
-  checkTerminal(context, terminal, detached, socket !== undefined);
+  checkTerminal(context, {
+    terminal,
+    detached,
+    socket: socket !== undefined,
+    field: 'process.terminal',
+  });
   const pidFile = flags.text('pid-file');
   const listening = listeningDescriptors(session);
   return {
@@ -50,14 +55,26 @@ export function createRequest(
   };
 }
 
+export interface TerminalRequest {
+  terminal: boolean;
+  detached: boolean;
+  /** --console-socket was given. */
+  socket: boolean;
+  /** What asks for the terminal: a field of config.json or a flag. */
+  field: string;
+}
+
 /** The sentences are runc's, with the flag that helps. */
-function checkTerminal(context: CommandContext, terminal: boolean, detached: boolean, socket: boolean): void {
-  const { program, session } = context;
+export function checkTerminal(
+  { program, session }: CommandContext,
+  { terminal, detached, socket, field }: TerminalRequest,
+): void {
+  const leave = field.startsWith('--') ? `leave out ${field}` : `set ${field} to false`;
   if (detached && terminal && !socket) {
     throw new WherryError(
       'invalid-argument',
       `cannot allocate tty if ${program} will detach without setting console socket`,
-      { path: 'process.terminal', hint: 'give --console-socket, or set process.terminal to false' },
+      { path: field, hint: `give --console-socket, or ${leave}` },
     );
   }
   if (socket && (!detached || !terminal)) {
@@ -66,20 +83,22 @@ function checkTerminal(context: CommandContext, terminal: boolean, detached: boo
       `cannot use console socket if ${program} will not detach or allocate tty`,
       {
         path: '--console-socket',
-        hint: terminal ? 'give --detach too' : 'leave it out, or set process.terminal to true',
+        hint: terminal
+          ? 'give --detach too'
+          : `leave it out, or set ${field}${field.startsWith('--') ? '' : ' to true'}`,
       },
     );
   }
   if (terminal && !detached && !session.request.isTerminal.includes(true)) {
     throw new WherryError('invalid-argument', 'cannot allocate tty: the caller has no terminal', {
-      path: 'process.terminal',
-      hint: 'set it to false in config.json, or call from a terminal',
+      path: field,
+      hint: `${field.startsWith('--') ? 'leave it out' : 'set it to false in config.json'}, or call from a terminal`,
     });
   }
 }
 
 /** Descriptors that a service manager passed to the caller (sd_listen_fds(3)): they come before those of --preserve-fds. */
-function listeningDescriptors(session: ClientSession): number {
+export function listeningDescriptors(session: ClientSession): number {
   const { env, pid } = session.request;
   const count = Number(env['LISTEN_FDS'] ?? 0);
   return env['LISTEN_PID'] === String(pid) && Number.isInteger(count) && count > 0 ? count : 0;

@@ -42,6 +42,15 @@ function plainNumbers(_key: string, value: unknown): unknown {
   return typeof value === 'bigint' ? Number(value) : value;
 }
 
+const rawJson = JSON as typeof JSON & { rawJSON(text: string): unknown };
+
+/** The same, with every digit of integers that a double cannot hold. */
+export function exactGoJson(value: unknown): string {
+  return JSON.stringify(value, (_key, member: unknown) =>
+    typeof member === 'bigint' ? rawJson.rawJSON(member.toString()) : member,
+  );
+}
+
 /** Go's tabwriter with cells of at least 12, 3 blanks between them, as runc lists. */
 export function table(rows: readonly (readonly string[])[]): string {
   const widths: number[] = [];

@@ -7,14 +7,21 @@ import { WherryError } from '../errors.ts';
 import { createCommand } from './commands/create.ts';
 import { daemonStart, daemonStatus, daemonStop } from './commands/daemon.ts';
 import { deleteCommand } from './commands/delete.ts';
+import { eventsCommand } from './commands/events.ts';
+import { execCommand } from './commands/exec.ts';
 import { explainCommand } from './commands/explain.ts';
+import { featuresCommand } from './commands/features.ts';
 import { killCommand } from './commands/kill.ts';
 import { launchCommand, launchExitCode } from './commands/launch.ts';
 import { listCommand } from './commands/list.ts';
+import { pauseCommand } from './commands/pause.ts';
+import { psCommand } from './commands/ps.ts';
+import { resumeCommand } from './commands/resume.ts';
 import { runCommand } from './commands/run.ts';
 import { specCommand } from './commands/spec.ts';
 import { startCommand } from './commands/start.ts';
 import { stateCommand } from './commands/state.ts';
+import { updateCommand } from './commands/update.ts';
 import { versionCommand, versionText } from './commands/version.ts';
 import type { CommandCode, CommandContext } from './context.ts';
 import type { CliDependencies } from './dependencies.ts';
@@ -34,6 +41,13 @@ export const commandCode: Readonly<Record<string, CommandCode>> = {
   delete: deleteCommand,
   list: listCommand,
   spec: specCommand,
+  exec: execCommand,
+  ps: psCommand,
+  pause: pauseCommand,
+  resume: resumeCommand,
+  update: updateCommand,
+  events: eventsCommand,
+  features: featuresCommand,
   launch: launchCommand,
   explain: explainCommand,
   'daemon start': daemonStart,
@@ -44,6 +58,8 @@ export const commandCode: Readonly<Record<string, CommandCode>> = {
 
 /** runc's status for a command that it does not know. */
 const UNKNOWN_COMMAND = 3;
+/** runc's status for an exec that did not come to run. */
+const EXEC_FAILED = 255;
 
 let calls = 0;
 
@@ -70,7 +86,7 @@ async function dispatch(session: ClientSession, deps: CliDependencies, report: R
     print(versionText(session, deps));
     return 0;
   }
-  const statusOf = rest[0] === 'launch' ? launchExitCode : () => 1;
+  let statusOf = rest[0] === 'launch' ? launchExitCode : () => 1;
   let prefix = '';
   try {
     const invocation: Invocation = help ? { kind: 'help' } : parseCommand(rest, program);
@@ -84,6 +100,10 @@ async function dispatch(session: ClientSession, deps: CliDependencies, report: R
     }
     const { command, flags, args } = invocation;
     if (prefixed.has(command.name)) prefix = `${program} ${command.name} failed: `;
+    if (command.name === 'exec') {
+      prefix = 'exec failed: ';
+      statusOf = () => EXEC_FAILED;
+    }
     const operation = { requestId: `cli-${++calls}`, signal: session.signal, host: session };
     const warn = (text: string) => report.warning(text);
     const context: CommandContext = { session, deps, program, globals, flags, args, operation, print, warn };

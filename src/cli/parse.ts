@@ -127,12 +127,26 @@ function unknownCommand(name: string, commands: readonly CommandSpec[], program:
   return new WherryError('invalid-argument', `unknown command "${name}"`, { hint });
 }
 
-function parseFlags(tokens: readonly string[], context: Context): Parsed {
+/** `-it` as `-i -t`: one dash before letters that all are flags without a value, but for the last; undefined otherwise. */
+function separated(token: string, known: ReadonlyMap<string, FlagSpec>): string[] | undefined {
+  if (!/^-[a-z]{2,}$/i.test(token) || known.has(token.slice(1))) return undefined;
+  const letters = [...token.slice(1)];
+  const allKnown = letters.every((letter, index) => {
+    const flag = known.get(letter);
+    return flag !== undefined && (flag.kind === 'boolean' || index === letters.length - 1);
+  });
+  return allKnown ? letters.map((letter) => `-${letter}`) : undefined;
+}
+
+function parseFlags(given: readonly string[], context: Context): Parsed {
   const known = lookup(context.flags);
+  const tokens = [...given];
   const values = new FlagValues();
   const args: string[] = [];
   let help = false;
   for (let i = 0; i < tokens.length; i++) {
+    const letters = separated(tokens[i]!, known);
+    if (letters !== undefined) tokens.splice(i, 1, ...letters);
     const token = tokens[i]!;
     if (token === '--') {
       args.push(...tokens.slice(i + 1));
@@ -258,7 +272,7 @@ export function usageLine(command: CommandSpec, program: string): string {
     return argument.optional === true ? `[${name}]` : name;
   });
   const flags = command.flags.length > 0 ? ['[flags]'] : [];
-  const dashes = command.flagsEndAtArgument === true ? ['--'] : [];
+  const dashes = command.flagsEndAtArgument === true && command.arguments[0]?.rest === true ? ['--'] : [];
   return [program, command.name, ...flags, ...dashes, ...words].join(' ');
 }
 

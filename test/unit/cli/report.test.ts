@@ -84,10 +84,10 @@ describe('errors', () => {
       [unknown.code, unknown.err],
       [3, 'wherry: unknown command "strat"; did you mean "wherry start"?\n'],
     );
-    const missing = await call(['exec', 'x', 'ls']);
+    const missing = await call(['checkpoint', 'x']);
     assert.deepEqual(
       [missing.code, missing.err],
-      [1, 'wherry: "exec" is not available in this version of Wherry\n'],
+      [1, 'wherry: "checkpoint" is not available in this version of Wherry\n'],
     );
     const flag = await call(['--frob', 'list']);
     assert.deepEqual(

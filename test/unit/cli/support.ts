@@ -34,6 +34,7 @@ export class MemoryRuntime implements ContainerRuntime {
       stdio: { stdin: '', stdout: '', stderr: '', terminal: false },
       createdAt: new Date('2026-01-02T03:04:05.120Z'),
       exit: undefined,
+      oomKills: 0,
       annotations: {},
       ociVersion: '1.0.2',
       cgroups: {},
