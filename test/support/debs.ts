@@ -37,12 +37,12 @@ export interface Peers {
 /** Downloads and unpacks what is missing of these suites; afterwards works without network. bookworm has runc, crun and busybox. */
 export async function peers(of: readonly Suite[] = suites): Promise<Peers> {
   for (const suite of new Set<Suite>(['bookworm', ...of])) {
-    if (!existsSync(folderOf(suite))) await fetchSuite(suite, folderOf(suite));
+    await unpackedDebs(suite, wanted[suite]);
   }
-  const bookworm = folderOf('bookworm');
+  const bookworm = folderOf('bookworm', wanted.bookworm);
   const triplet = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
   return {
-    containerd: (version) => join(folderOf(suiteOf[version]), 'usr/bin'),
+    containerd: (version) => join(folderOf(suiteOf[version], wanted[suiteOf[version]]), 'usr/bin'),
     runc: join(bookworm, 'usr/sbin/runc'),
     crun: join(bookworm, 'usr/bin/crun'),
     crunLibraries: join(bookworm, 'usr/lib', triplet),
@@ -50,24 +50,31 @@ export async function peers(of: readonly Suite[] = suites): Promise<Peers> {
   };
 }
 
-/** Named by what is in it, so that a change of the list above is a new download. */
-function folderOf(suite: Suite): string {
+/** A folder with the files of these packages, without what they depend on; downloaded once. */
+export async function unpackedDebs(suite: Suite, packages: readonly string[]): Promise<string> {
+  const folder = folderOf(suite, packages);
+  if (!existsSync(folder)) await fetchDebs(suite, packages, folder);
+  return folder;
+}
+
+/** Named by what is in it, so that a change of a list is a new download. */
+function folderOf(suite: Suite, packages: readonly string[]): string {
   const key = createHash('sha256')
-    .update(JSON.stringify([wanted[suite], process.arch]))
+    .update(JSON.stringify([packages, process.arch]))
     .digest('hex')
     .slice(0, 12);
   return join(cache, 'debs', `${suite}-${key}`);
 }
 
-async function fetchSuite(suite: Suite, folder: string): Promise<void> {
-  process.stderr.write(`Downloading ${wanted[suite].join(', ')} of Debian ${suite}\n`);
+async function fetchDebs(suite: Suite, packages: readonly string[], folder: string): Promise<void> {
+  process.stderr.write(`Downloading ${packages.join(', ')} of Debian ${suite}\n`);
   const work = `${folder}.${process.pid}`;
   rmSync(work, { recursive: true, force: true });
   const debs = join(work, 'debs');
   mkdirSync(debs, { recursive: true });
   try {
     const apt = await aptOptions(suite, join(work, 'apt'));
-    await must('apt-get', [...apt, '-q', 'download', ...wanted[suite]], { cwd: debs, timeout: 600_000 });
+    await must('apt-get', [...apt, '-q', 'download', ...packages], { cwd: debs, timeout: 600_000 });
     for (const deb of readdirSync(debs)) await must('dpkg', ['-x', join(debs, deb), join(work, 'root')]);
     // Another process may have been faster; its result is as good as ours.
     if (!existsSync(folder)) renameSync(join(work, 'root'), folder);

@@ -1,0 +1,123 @@
+/** podman with a storage, configuration and Wherry of its own. */
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { mounts, removeCgroup } from '../../support/cgroups.ts';
+import { peers } from '../../support/debs.ts';
+import { imageName, writeImage } from '../../support/image.ts';
+import { temporaryFolder, uniqueId, wherryBinary } from '../../support/paths.ts';
+import { type RunOptions, type RunResult, run } from '../../support/run.ts';
+import { stopWherry } from '../../support/wherry.ts';
+import { CallerPrograms, mark, runtimeScript } from './packages.ts';
+
+export interface PodmanOptions {
+  /** Installs Wherry under this name. */
+  installedAs?: string;
+  /** Another runtime instead of Wherry: shows that the tests ask what is so. */
+  runtime?: string;
+}
+
+export class Podman implements AsyncDisposable {
+  readonly folder: string;
+  readonly runDir: string;
+  readonly runtime: string;
+  readonly #command: string;
+  readonly #env: NodeJS.ProcessEnv;
+  /** Every container's cgroup lies below it. */
+  readonly cgroupParent: string;
+
+  private constructor(folder: string, programs: CallerPrograms, options: PodmanOptions) {
+    this.folder = folder;
+    this.runDir = join(folder, 'w');
+    this.cgroupParent = `/${uniqueId('podman')}`;
+    for (const name of ['w', 'root', 'run', 'tmp']) mkdirSync(join(folder, name), { mode: 0o700 });
+    let program = wherryBinary;
+    if (options.installedAs !== undefined) {
+      program = join(folder, options.installedAs);
+      symlinkSync(wherryBinary, program);
+    }
+    this.runtime = options.runtime ?? runtimeScript(folder, this.runDir, program);
+    const conmon = programs.script(join(folder, 'conmon'), programs.path('conmon'), {});
+    this.#command = programs.script(join(folder, 'podman'), programs.path('podman'), {});
+    this.#env = {
+      PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
+      HOME: folder,
+      CONTAINERS_CONF: join(folder, 'containers.conf'),
+      CONTAINERS_STORAGE_CONF: join(folder, 'storage.conf'),
+      ...mark(),
+    };
+    writeFileSync(
+      join(folder, 'containers.conf'),
+      [
+        '[containers]',
+        // The machine may not allow to raise what podman would like to raise.
+        'default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]',
+        'netns = "host"',
+        'log_driver = "k8s-file"',
+        '[engine]',
+        `conmon_path = ["${conmon}"]`,
+        'events_logger = "file"',
+        'lock_type = "file"',
+        'cgroup_manager = "cgroupfs"',
+      ].join('\n'),
+    );
+    writeFileSync(
+      join(folder, 'storage.conf'),
+      `[storage]\ndriver = "vfs"\ngraphroot = "${folder}/root"\nrunroot = "${folder}/run"\n`,
+    );
+    writeFileSync(join(folder, 'policy.json'), '{"default": [{"type": "insecureAcceptAnything"}]}');
+  }
+
+  /** With the busybox image loaded. */
+  static async start(options: PodmanOptions = {}): Promise<Podman> {
+    const podman = new Podman(temporaryFolder(), await CallerPrograms.open(), options);
+    const image = join(podman.folder, 'image.tar');
+    await writeImage((await peers(['bookworm'])).busybox, image);
+    await podman.must(['load', '-q', '--signature-policy', join(podman.folder, 'policy.json'), '-i', image]);
+    return podman;
+  }
+
+  run(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+    const { folder, runtime } = this;
+    const globals = ['--root', join(folder, 'root'), '--runroot', join(folder, 'run')];
+    globals.push('--tmpdir', join(folder, 'tmp'), '--runtime', runtime);
+    return run(this.#command, [...globals, ...args], { env: this.#env, ...options });
+  }
+
+  /** stdout without the last newline, of a command that must succeed. */
+  async must(args: readonly string[], options: RunOptions = {}): Promise<string> {
+    const result = await this.run(args, options);
+    if (result.code !== 0)
+      throw new Error(`podman ${args.join(' ')}: exit code ${result.code}\n${result.stdout}${result.stderr}`);
+    return result.stdout.trimEnd();
+  }
+
+  /** `podman run` of the image. */
+  container(flags: readonly string[], command: readonly string[], options?: RunOptions): Promise<RunResult> {
+    return this.run(['run', '--cgroup-parent', this.cgroupParent, ...flags, imageName, ...command], options);
+  }
+
+  /** `podman run -d`; its id. */
+  async detached(name: string, command: readonly string[], flags: readonly string[] = []): Promise<string> {
+    const result = await this.container(['-d', '--name', name, ...flags], command);
+    if (result.code !== 0) throw new Error(`podman run -d: exit code ${result.code}\n${result.stderr}`);
+    return result.stdout.trim();
+  }
+
+  inspect(name: string, format: string): Promise<string> {
+    return this.must(['inspect', '--format', format, name]);
+  }
+
+  /** What the runtime itself still knows; podman's containers must all be removed before. */
+  async runtimeList(): Promise<string> {
+    return (await run(this.runtime, ['list', '-q'])).stdout;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.run(['rm', '--all', '--force', '--time', '0']);
+    await stopWherry(this.runDir);
+    for (const path of mounts().reverse())
+      if (path.startsWith(`${this.folder}/`)) await run('umount', ['--lazy', path]);
+    for (const name of ['/conmon', '']) removeCgroup(this.cgroupParent + name);
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
