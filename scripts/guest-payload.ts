@@ -1,7 +1,7 @@
 /** The guest's second disk: this tree as it stands (built programs, sources, tests) and the command that is to be run in it. */
 import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { peers } from '../test/support/debs.ts';
+import { containerdVersions, peers } from '../test/support/debs.ts';
 import { cache, dist, root } from '../test/support/paths.ts';
 import { capture } from './tools.ts';
 
@@ -15,7 +15,8 @@ const SIZE = '512M';
 /** Makes the disk at `path`. `command` is POSIX shell, run in /wherry as root. */
 export async function makePayload(path: string, command: string): Promise<void> {
   if (!existsSync(dist)) throw new Error('dist/ is missing: run `npm run build` first');
-  const debian = join((await peers()).busybox, '../..');
+  const programs = await peers();
+  const debian = join(programs.busybox, '../..');
   const stage = `${path}.stage`;
   rmSync(stage, { recursive: true, force: true });
   const bring = (from: string, to: string): void => {
@@ -30,6 +31,11 @@ export async function makePayload(path: string, command: string): Promise<void> 
       bring(join(root, name), name);
     for (const name of readdirSync(join(root, 'node_modules'))) {
       if (!buildOnly.has(name)) bring(join(root, 'node_modules', name), join('node_modules', name));
+    }
+    // Folders that are there are not downloaded; only one version of containerd comes along.
+    for (const version of containerdVersions) {
+      const folder = join(programs.containerd(version), '../..').slice(cache.length + 1);
+      mkdirSync(join(stage, '.cache', folder), { recursive: true });
     }
     const inCache = debian.slice(cache.length + 1);
     for (const name of [

@@ -7,6 +7,7 @@ import type {
   ContainerState,
   ContainerStatus,
   ExitInfo,
+  ExitReason,
   MountSpec,
   StdioPaths,
 } from './types.ts';
@@ -27,7 +28,8 @@ export interface StoredContainer {
   stdio: StdioPaths;
   /** RFC 3339. */
   createdAt: string;
-  exit?: { pid: number; exitStatus: number; exitedAt: string };
+  exit?: { pid: number; exitStatus: number; exitedAt: string; reason?: ExitReason; signal?: number };
+  oomKills?: number;
   annotations: Record<string, string>;
   ociVersion: string;
   rootfsMounts: MountSpec[];
@@ -50,6 +52,13 @@ export class ContainerRecord {
   pidfdInode = 0n;
   createdAt = new Date();
   exit: ExitInfo | undefined;
+  oomKills = 0;
+  /** Kills that no event has told yet. */
+  oomUntold = false;
+  /** We sent the init SIGKILL. */
+  killed = false;
+  /** Its processes have a seccomp filter. */
+  filtered = false;
   annotations: Record<string, string> = {};
   ociVersion = '';
   rootfsMounts: MountSpec[] = [];
@@ -117,6 +126,7 @@ export class ContainerRecord {
       stdio: this.stdio,
       createdAt: this.createdAt,
       exit: this.exit,
+      oomKills: this.oomKills,
       annotations: this.annotations,
       ociVersion: this.ociVersion,
       cgroups: this.cgroup?.paths ?? {},
@@ -139,6 +149,7 @@ export class ContainerRecord {
       ...(this.exit === undefined
         ? {}
         : { exit: { ...this.exit, exitedAt: this.exit.exitedAt.toISOString() } }),
+      ...(this.oomKills > 0 && { oomKills: this.oomKills }),
       annotations: this.annotations,
       ociVersion: this.ociVersion,
       rootfsMounts: this.rootfsMounts,

@@ -7,6 +7,7 @@ import { rmdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CgroupHost } from '../cgroup/hierarchy.ts';
+import { oomKills } from '../cgroup/oom.ts';
 import { type CgroupPlan, planCgroup } from '../cgroup/plan.ts';
 import { type CgroupReader, openCgroupReader } from '../cgroup/reader.ts';
 import type { CgroupStats } from '../cgroup/stats.ts';
@@ -22,10 +23,12 @@ import { compileCreate } from './compile/create.ts';
 import { compileRemove } from './compile/remove.ts';
 import { execContextOf, hasOwnPidNamespace, loadExecContext, saveExecContext } from './exec-context.ts';
 import { Execs } from './execs.ts';
+import { exitReason } from './exit-reason.ts';
 import { Freezer } from './freezer.ts';
 import { withHome } from './home.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
 import { checkLabels } from './lsm.ts';
+import { Ooms } from './ooms.ts';
 import { ContainerRecord } from './record.ts';
 import { planStdio } from './stdio.ts';
 import { StateStore, scopeFolder } from './store.ts';
@@ -81,6 +84,7 @@ export class Runtime implements ContainerRuntime {
   readonly #readers = new Map<ContainerRecord, CgroupReader>();
   readonly #listeners = new Set<(event: RuntimeEvent) => void>();
   readonly #execs: Execs;
+  readonly #ooms: Ooms;
   /** Unique across restarts of wherryd: keel may still know tokens of the last one. */
   #nextToken = BigInt(Date.now()) << 20n;
 
@@ -97,6 +101,11 @@ export class Runtime implements ContainerRuntime {
       onIdle: (record) => this.#announceExit(record),
     });
     this.#cgroupParent = dependencies.cgroupParent;
+    this.#ooms = new Ooms(
+      this.#cgroups.mode,
+      (event) => this.#emit(event),
+      (problem) => this.#log.debug('out-of-memory kills are noticed only at the exit', { problem }),
+    );
   }
 
   /** Takes up what an earlier wherryd left; keel tells the exits that happened meanwhile. */
@@ -106,6 +115,7 @@ export class Runtime implements ContainerRuntime {
     )) {
       if (record.status === 'created' && !this.#store.hasFifo(record)) record.status = 'running';
       this.#remember(record);
+      this.#ooms.watch(record);
     }
   }
 
@@ -144,7 +154,10 @@ export class Runtime implements ContainerRuntime {
       record.execContext = execContextOf(given, filter, request.noNewKeyring === true);
       const saved = saveExecContext(dir, record.execContext);
       saved.catch(() => {});
+      record.filtered = filter !== undefined;
+      record.oomKills = oomKills(cgroup.paths, this.#cgroups.mode);
       await this.#playCreate(request, record, spec, cgroup, filter);
+      this.#ooms.watch(record);
       await saved;
       if (record.exit === undefined) record.status = request.startAtOnce === true ? 'running' : 'created';
       this.#store.save(record);
@@ -210,6 +223,7 @@ export class Runtime implements ContainerRuntime {
       throw notRunning();
     }
     await record.registered;
+    if (signal === SIGKILL) record.killed = true;
     if (all && record.cgroup !== undefined) {
       await this.#signalAll(record, signal);
       return;
@@ -393,6 +407,7 @@ export class Runtime implements ContainerRuntime {
 
   /** At the daemon's end: the folder that held containers' cgroups goes too, if it is empty. */
   close(): void {
+    this.#ooms.close();
     const mounts = [...this.#cgroups.hierarchies, this.#cgroups.unified].flatMap(
       (found) => found?.mountPoint ?? [],
     );
@@ -514,6 +529,7 @@ export class Runtime implements ContainerRuntime {
 
   async #killAndWait(record: ContainerRecord): Promise<void> {
     await record.registered;
+    record.killed = true;
     const frozen = record.status === 'paused' || record.status === 'pausing';
     const result = await this.#keel.signal(record.token, SIGKILL);
     if (frozen) await this.#freezer(record).thaw();
@@ -529,6 +545,7 @@ export class Runtime implements ContainerRuntime {
   async #removeAll(record: ContainerRecord, context: OperationContext): Promise<void> {
     this.#readers.get(record)?.close();
     this.#readers.delete(record);
+    this.#ooms.forget(record);
     const directories = record.cgroup?.remove ?? [];
     const host = context.host ?? this.#keel;
     const options = { deadline: REMOVE_DEADLINE_MS, inProcess: true };
@@ -551,7 +568,13 @@ export class Runtime implements ContainerRuntime {
 
   #exited(record: ContainerRecord, waitStatus: number, time: Date): void {
     if (record.exit !== undefined) return;
-    record.noteExit({ pid: record.pid, exitStatus: exitStatusOf(waitStatus), exitedAt: time });
+    this.#ooms.look(record);
+    record.noteExit({
+      pid: record.pid,
+      exitStatus: exitStatusOf(waitStatus),
+      exitedAt: time,
+      ...exitReason(waitStatus, record),
+    });
     this.#endTheRest(record);
     this.#announceExit(record);
   }
@@ -575,6 +598,7 @@ export class Runtime implements ContainerRuntime {
   /** The exit event comes once, and never before the create and start events. */
   #announceExit(record: ContainerRecord): void {
     const { exit } = record;
+    this.#ooms.look(record);
     if (exit === undefined || record.exitHeld || record.exitTold || this.#execs.anyActive(record)) return;
     record.exitTold = true;
     this.#emit({ type: 'exited', state: record.snapshot(), exit });

@@ -39,7 +39,14 @@ export interface ExitInfo {
   /** 0-255, or 128 + signal. */
   exitStatus: number;
   exitedAt: Date;
+  /** Of an init; undefined: nobody knows. */
+  reason?: ExitReason;
+  /** Which signal ended it; undefined: none. */
+  signal?: number;
 }
+
+/** `oom-killed`: by the kernel for want of memory; `seccomp`: by its own filter. */
+export type ExitReason = 'exited' | 'signaled' | 'core-dumped' | 'oom-killed' | 'seccomp';
 
 /** What only a caller on the command line has: the process that plays the tape and what it hands on. */
 export interface CallerContext {
@@ -133,6 +140,8 @@ export interface ContainerState {
   stdio: StdioPaths;
   createdAt: Date;
   exit: ExitInfo | undefined;
+  /** Processes of it that the kernel has killed for want of memory. */
+  oomKills: number;
   annotations: Record<string, string>;
   ociVersion: string;
   /** Cgroup path of each v1 controller, or {'': path} on v2. Empty: no cgroup. */
@@ -148,6 +157,7 @@ export type RuntimeEvent =
   | { type: 'started'; state: ContainerState }
   | { type: 'exited'; state: ContainerState; exit: ExitInfo }
   | { type: 'deleted'; state: ContainerState; exit: ExitInfo }
+  /** One or more processes were killed for want of memory (`state.oomKills`); never after `exited`. */
   | { type: 'oom'; state: ContainerState }
   | { type: 'paused'; state: ContainerState }
   | { type: 'resumed'; state: ContainerState }

@@ -56,6 +56,7 @@ export function maskPaths(program: Program, spec: Spec, nullDevice: Reg | undefi
     },
     'linux.maskedPaths',
   );
+  const attached = tape.reg('attached');
   paths.forEach((path, index) => {
     program.step(`linux.maskedPaths[${index}]`, `hide ${path}`);
     const absent = tape.label('absent');
@@ -71,6 +72,13 @@ export function maskPaths(program: Program, spec: Spec, nullDevice: Reg | undefi
     tape.jump(done);
     tape.place(folder);
     program.close(file);
+    // Before Linux 6.15 only an attached mount can be cloned: the first folder gets the mount itself.
+    const again = tape.label('again');
+    tape.jumpIfEqual(attached, 1, again);
+    program.attach(empty, target);
+    tape.set(1, attached);
+    tape.jump(done);
+    tape.place(again);
     const cover = clone(program, empty);
     program.attach(cover, target);
     program.close(cover);

@@ -47,6 +47,7 @@ export class MemoryRuntime implements ShimRuntime {
       stdio: request.stdio,
       createdAt: new Date(1_700_000_000_000),
       exit: undefined,
+      oomKills: 0,
       annotations: {},
       ociVersion: '1.2.0',
       cgroups: {},

@@ -1,0 +1,27 @@
+/** Why a container's init ended, as far as its wait status and the kernel's counters say (waitpid(2), signal(7)). */
+import type { ExitReason } from './types.ts';
+
+const SIGKILL = 9;
+const SIGSYS = 31;
+const CORE_DUMPED = 0x80;
+
+/** What is known beside the wait status. */
+export interface Circumstances {
+  /** Processes of the container that the kernel killed for want of memory. */
+  oomKills: number;
+  /** We sent SIGKILL ourselves. */
+  killed: boolean;
+  /** It has a seccomp filter. */
+  filtered: boolean;
+}
+
+export function exitReason(
+  waitStatus: number,
+  { oomKills, killed, filtered }: Circumstances,
+): { reason: ExitReason; signal?: number } {
+  const signal = waitStatus & 0x7f;
+  if (signal === 0) return { reason: 'exited' };
+  if (signal === SIGKILL && oomKills > 0 && !killed) return { reason: 'oom-killed', signal };
+  if (signal === SIGSYS && filtered) return { reason: 'seccomp', signal };
+  return { reason: (waitStatus & CORE_DUMPED) !== 0 ? 'core-dumped' : 'signaled', signal };
+}
