@@ -25,8 +25,7 @@ import { cloneArgs } from '../../linux/structs.ts';
 import { fieldOf, sizeOf } from '../../linux/structs-layout.ts';
 import type { NamespaceType, Spec } from '../../oci/types.ts';
 import type { AssembledTape } from '../../tape/assemble.ts';
-import { LANE_BYTES, LaneState } from '../../tape/format.ts';
-import { type Label, type Reg, SharedRef } from '../../tape/refs.ts';
+import type { Label, Reg } from '../../tape/refs.ts';
 import type { StdioPlan } from '../stdio.ts';
 import type { CallerContext } from '../types.ts';
 import { openConsoleChannel, openTerminal, sendTerminal } from './console.ts';
@@ -81,6 +80,8 @@ const flags: Readonly<Record<NamespaceType, number>> = {
 /** The clone's exit code as the player sees it, when it ended before it was the program. */
 const EXEC_FAILED = 1;
 const EXEC_LANE = 1;
+/** Result slot: not 0 when the kernel refused to execute the program. */
+const REFUSED_SLOT = 1;
 
 export function compileExec(input: ExecInput): AssembledTape {
   const program = new Program();
@@ -181,15 +182,11 @@ function watch(program: Program, pid: Reg, readEnd: Reg, writeEnd: Reg): void {
   tape.jump(failed);
   tape.place(about);
   tape.syscall('read', [readEnd, byte, 1]);
-  const state = tape.load(new SharedRef(EXEC_LANE * LANE_BYTES + LANE_STATE), 4);
-  tape.jumpIfEqual(state, LaneState.RUNNING, runs);
+  tape.jumpIfEqual(tape.load(tape.slot(REFUSED_SLOT), 8), 0, runs);
   tape.place(failed);
   tape.halt(EXEC_FAILED);
   tape.place(runs);
 }
-
-/** Offset of `state` in a lane (docs/internals.md). */
-const LANE_STATE = 12;
 
 interface Inheritance {
   init: Reg;
@@ -243,8 +240,17 @@ function becomeProgram(program: Program, input: ExecInput, inheritance: Inherita
   execute(program, found, spec.process.args[0] ?? '');
 }
 
-/** A failure is told through the shared page, which no filter forbids. */
+/**
+ * A failure is told through the shared page, as a filter may forbid every system call. The second execve fails as the first
+ * did, and with it the play.
+ */
 function execute(program: Program, found: FoundProgram, name: string): void {
+  const { tape } = program;
   program.step('process.args[0]', `exec ${name}`);
-  program.tape.syscall('execve', [found.path, found.argv, found.envp]);
+  const refused = tape.label('refused');
+  const args = [found.path, found.argv, found.envp];
+  tape.syscall('execve', args, { on: { any: refused } });
+  tape.place(refused);
+  tape.store(tape.set(1), tape.slot(REFUSED_SLOT), 8);
+  tape.syscall('execve', args);
 }
