@@ -259,9 +259,13 @@ for (const name of ['wherry', 'runc'] as const) {
 
     test('a terminal', async () => {
       const id = uniqueId('tty');
-      const bundle = await shell(id, 'tty; stty size; echo typed $(head -n 1)', (config) => {
-        config.process.terminal = true;
-      });
+      const bundle = await shell(
+        id,
+        'until stty size 2>/dev/null | grep -q 101; do sleep 0.05; done; tty; stty size; echo typed $(head -n 1)',
+        (config) => {
+          config.process.terminal = true;
+        },
+      );
       const line = `stty rows 33 cols 101; exec ${[tool.command, ...tool.globals, 'run', '-b', bundle, id].join(' ')}`;
       // script(1) gives the command a terminal of its own; its input ends when ours does.
       const result = await withTerminal(line, tool, 'hello\n');
