@@ -66,7 +66,8 @@ void player_spawn(uint64_t token, const uint8_t *payload, size_t n);
 int proc_signal(uint64_t token, int signal);
 void proc_acknowledge(uint64_t token);
 int proc_close_stdin(uint64_t token);
-int proc_release(uint64_t token);
+int proc_resize(uint64_t token, uint16_t rows, uint16_t cols);
+void proc_release(uint64_t request, uint64_t token, uint32_t drain); /* ms for the copies; replies itself */
 void procs_report(void);                /* to a new wherryd: who is registered, and exits it has not acknowledged */
 void procs_kill(uint64_t request);      /* SIGKILL to all; when all are gone and acknowledged: reply, keel_end */
 

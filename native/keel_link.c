@@ -104,6 +104,20 @@ static int signal_order(struct reader *r)
     return r->bad ? -EINVAL : proc_signal(token, signal);
 }
 
+static int resize_order(struct reader *r)
+{
+    uint64_t token = get_u64(r);
+    uint32_t rows = get_u32(r), cols = get_u32(r);
+    return r->bad || rows > UINT16_MAX || cols > UINT16_MAX ? -EINVAL
+                                                            : proc_resize(token, (uint16_t)rows, (uint16_t)cols);
+}
+
+static void release_order(uint64_t id, struct reader *r)
+{
+    uint64_t token = get_u64(r);
+    proc_release(id, token, get_u32(r));
+}
+
 static void status_order(uint64_t id)
 {
     struct {
@@ -162,7 +176,8 @@ static bool order(void *context, const uint8_t *frame, size_t size)
     case TO_KEEL_LISTEN: reply(id, listen_order(&r), NULL, 0); break;
     case TO_KEEL_UNLISTEN: reply(id, listener_close(get_u64(&r)), NULL, 0); break;
     case TO_KEEL_CLOSE_STDIN: reply(id, proc_close_stdin(get_u64(&r)), NULL, 0); break;
-    case TO_KEEL_RELEASE: reply(id, proc_release(get_u64(&r)), NULL, 0); break;
+    case TO_KEEL_RELEASE: release_order(id, &r); break;
+    case TO_KEEL_RESIZE: reply(id, resize_order(&r), NULL, 0); break;
     case TO_KEEL_IDLE:
         keel.idle_seconds = get_u32(&r);
         idle_restart();

@@ -3,21 +3,24 @@
 #include "keel.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "copy.h"
 #include "fifo.h"
 #include "pidinfo.h"
 #include "spawn.h"
 
-#define KINDS (STREAM_END_STDERR_WRITER + 1)
+#define KINDS (STREAM_END_STDERR_PIPE + 1)
 #define STOP_GRACE 10000 /* ms for a forced stop, the cleaning up by wherryd included */
 
 struct player {
@@ -37,8 +40,11 @@ struct proc {
     bool exited, acknowledged, known;
     int32_t status;
     uint64_t time, user, system, maxrss;
-    struct timer probe;
+    struct copy in, out, err; /* of a terminal, or of pipes that others than the process may hold */
+    struct timer probe, drain;
     unsigned probes;
+    bool releasing;   /* as soon as the copies have ended, or at the end of `drain` */
+    uint64_t release; /* the request that waits for it; 0: nobody */
     struct proc *next;
 };
 
@@ -91,6 +97,7 @@ static void tell_exit(const struct proc *p)
 void procs_report(void)
 {
     for (struct proc *p = procs; p; p = p->next) {
+        p->release = 0; /* of the wherryd before */
         tell_registered(p);
         if (p->exited && !p->acknowledged)
             tell_exit(p);
@@ -115,7 +122,13 @@ static void proc_forget(struct proc *p)
         }
     for (int kind = 0; kind < KINDS; kind++)
         end_drop(p, kind);
+    copy_stop(&p->in);
+    copy_stop(&p->out);
+    copy_stop(&p->err);
     timer_clear(&p->probe);
+    timer_clear(&p->drain);
+    if (p->release)
+        reply(p->release, 0, NULL, 0);
     unwatch(&p->pidfd);
     keel.alive -= !p->exited;
     keel.known--;
@@ -124,16 +137,25 @@ static void proc_forget(struct proc *p)
     stop_check();
 }
 
+/* Lets go of a stream's FIFO when it may end: when its copy has ended, or without one the process. */
+static enum settled { FREE, UNREAD, IN_USE } stream_settle(struct proc *p, const struct copy *c, int reader, int writer)
+{
+    if (copy_runs(c) || !(c->owner || p->exited))
+        return IN_USE;
+    return fifo_keep(&p->ends[reader], &p->ends[writer]) ? UNREAD : FREE;
+}
+
 /* True when p is gone. */
 static bool proc_settle(struct proc *p)
 {
-    bool out = fifo_keep(&p->ends[STREAM_END_STDOUT_READER], &p->ends[STREAM_END_STDOUT_WRITER]);
-    bool err = fifo_keep(&p->ends[STREAM_END_STDERR_READER], &p->ends[STREAM_END_STDERR_WRITER]);
-    if (out || err)
+    enum settled out = stream_settle(p, &p->out, STREAM_END_STDOUT_READER, STREAM_END_STDOUT_WRITER);
+    enum settled err = stream_settle(p, &p->err, STREAM_END_STDERR_READER, STREAM_END_STDERR_WRITER);
+    if (out == UNREAD || err == UNREAD)
         timer_set(&p->probe, p->probes++ < 100 ? 10 : 100);
     else
         timer_clear(&p->probe);
-    if (out || err || !p->acknowledged)
+    bool released = p->releasing && out != IN_USE && err != IN_USE;
+    if (!released && (out != FREE || err != FREE || !p->acknowledged))
         return false;
     proc_forget(p);
     return true;
@@ -142,6 +164,40 @@ static bool proc_settle(struct proc *p)
 static void probe_again(struct timer *t)
 {
     proc_settle((struct proc *)((char *)t - offsetof(struct proc, probe)));
+}
+
+/* Somebody still holds the other end, or nobody reads: the stream ends here. */
+static void drain_late(struct timer *t)
+{
+    proc_forget((struct proc *)((char *)t - offsetof(struct proc, drain)));
+}
+
+/* --- streams that keel carries --- */
+
+static void copied(void *owner)
+{
+    proc_settle(owner);
+}
+
+static int another(int fd)
+{
+    return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+}
+
+static void streams_begin(struct proc *p)
+{
+    int *ends = p->ends, master = ends[STREAM_END_MASTER];
+    if (master >= 0 && !p->out.owner) {
+        copy_start(&p->out, another(master), another(ends[STREAM_END_STDOUT_WRITER]), copied, p);
+        if (ends[STREAM_END_STDIN_READER] >= 0)
+            copy_start(&p->in, ends[STREAM_END_STDIN_READER], another(master), copied, p);
+        ends[STREAM_END_STDIN_READER] = -1;
+    }
+    if (ends[STREAM_END_STDOUT_PIPE] >= 0)
+        copy_start(&p->out, ends[STREAM_END_STDOUT_PIPE], another(ends[STREAM_END_STDOUT_WRITER]), copied, p);
+    if (ends[STREAM_END_STDERR_PIPE] >= 0)
+        copy_start(&p->err, ends[STREAM_END_STDERR_PIPE], another(ends[STREAM_END_STDERR_WRITER]), copied, p);
+    ends[STREAM_END_STDOUT_PIPE] = ends[STREAM_END_STDERR_PIPE] = -1;
 }
 
 /* --- exits --- */
@@ -158,7 +214,10 @@ static void proc_exited(struct proc *p, int status, bool status_known, const str
     keel.alive--;
     unwatch(&p->pidfd);
     tell_exit(p);
+    copy_stop(&p->in);
     end_drop(p, STREAM_END_STDIN_WRITER);
+    end_drop(p, STREAM_END_STDIN_READER);
+    end_drop(p, STREAM_END_MASTER); /* the copy of its output has one of its own */
     proc_settle(p);
     stop_check();
 }
@@ -236,10 +295,26 @@ void reap(void)
 
 /* --- registration --- */
 
+/* A later message of the same process: its terminal, which it could only make in its own root. */
+static bool registered_more(const struct registration *r, const int *fds, pid_t pid)
+{
+    struct proc *p = proc_by_token(r->token);
+    if (!p || p->pid != pid || p->exited)
+        return false;
+    for (uint32_t i = 0; i < r->count; i++) {
+        end_drop(p, r->kinds[i]);
+        p->ends[r->kinds[i]] = fds[i];
+    }
+    streams_begin(p);
+    return true;
+}
+
 static void register_process(const struct registration *r, const int *fds, pid_t pid)
 {
     struct stat out, err;
     unsigned long long fields[STAT_FIELDS] = {0};
+    if (registered_more(r, fds, pid))
+        return;
     struct proc *p = calloc(1, sizeof *p);
     if (!p || proc_by_token(r->token)) {
         log_line("error", "msg=\"registration refused: %s\" token=%llu pid=%d", p ? "the token is in use" : "no memory",
@@ -251,6 +326,7 @@ static void register_process(const struct registration *r, const int *fds, pid_t
     }
     *p = (struct proc){.token = r->token, .pid = pid, .pidfd = {.fd = -1, .ready = foreign_exit}, .next = procs};
     p->probe.fire = probe_again;
+    p->drain.fire = drain_late;
     for (int kind = 0; kind < KINDS; kind++)
         p->ends[kind] = -1;
     for (uint32_t i = 0; i < r->count; i++)
@@ -259,6 +335,7 @@ static void register_process(const struct registration *r, const int *fds, pid_t
     p->ends[STREAM_END_PIDFD] = -1;
     if (p->pidfd.fd < 0)
         p->pidfd.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    streams_begin(p);
     /* One FIFO for both streams: one pair of ends is enough, and two would take each other for a reader. */
     if (fstat(p->ends[STREAM_END_STDOUT_WRITER], &out) == 0 && fstat(p->ends[STREAM_END_STDERR_WRITER], &err) == 0 &&
         out.st_dev == err.st_dev && out.st_ino == err.st_ino) {
@@ -406,13 +483,29 @@ int proc_close_stdin(uint64_t token)
     return 0;
 }
 
-int proc_release(uint64_t token)
+int proc_resize(uint64_t token, uint16_t rows, uint16_t cols)
+{
+    struct proc *p = proc_by_token(token);
+    struct winsize size = {.ws_row = rows, .ws_col = cols};
+    if (!p || p->exited)
+        return -ESRCH;
+    if (p->ends[STREAM_END_MASTER] < 0)
+        return -ENOTTY;
+    return ioctl(p->ends[STREAM_END_MASTER], TIOCSWINSZ, &size) < 0 ? -errno : 0;
+}
+
+void proc_release(uint64_t request, uint64_t token, uint32_t drain)
 {
     struct proc *p = proc_by_token(token);
     if (!p)
-        return -ESRCH;
-    proc_forget(p);
-    return 0;
+        return reply(request, -ESRCH, NULL, 0);
+    p->release = request;
+    if (drain && p->exited && (copy_runs(&p->out) || copy_runs(&p->err))) {
+        p->releasing = true;
+        timer_set(&p->drain, drain);
+    } else {
+        proc_forget(p);
+    }
 }
 
 /* --- a forced stop --- */

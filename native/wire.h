@@ -34,6 +34,7 @@ enum to_keel { /* wherryd to keel */
     TO_KEEL_STOP = 45,
     TO_KEEL_READY = 46,
     TO_KEEL_STATUS = 47,
+    TO_KEEL_RESIZE = 48,
 };
 
 enum from_client { /* client to wherryd */
@@ -65,6 +66,10 @@ enum stream_end { /* kinds of descriptors in the registration message */
     STREAM_END_STDOUT_WRITER = 4,
     STREAM_END_STDERR_READER = 5,
     STREAM_END_STDERR_WRITER = 6,
+    STREAM_END_MASTER = 7,       /* of a pseudo terminal: stdout and, with 8, stdin */
+    STREAM_END_STDIN_READER = 8, /* to be copied to the terminal */
+    STREAM_END_STDOUT_PIPE = 9,  /* to be copied to 4 */
+    STREAM_END_STDERR_PIPE = 10, /* to be copied to 6 */
 };
 
 /* Where the player finds what it was given, and the start of the caller's preserved descriptors 3, 4, … */

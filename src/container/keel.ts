@@ -7,8 +7,10 @@ export interface Keel extends PlayHost {
   /** Opens the exec FIFO for writing, without blocking. 0 or -errno (-6 ENXIO: nobody waits there yet). */
   go(fifo: string): Promise<number>;
   closeStdin(token: bigint): Promise<number>;
-  /** Drops every descriptor that is kept for the token. */
-  release(token: bigint): Promise<number>;
+  /** Drops every descriptor that is kept for the token; with `drain` (ms) only when what an ended process wrote was copied. */
+  release(token: bigint, drain?: number): Promise<number>;
+  /** TIOCSWINSZ on the terminal of a registered process. 0 or -errno (-3 ESRCH: gone, -25 ENOTTY: it has none). */
+  resize(token: bigint, rows: number, cols: number): Promise<number>;
   acknowledgeExit(token: bigint): void;
 }
 

@@ -123,8 +123,14 @@ export class KeelLink implements PlayHost {
     return (await this.#request(ToKeel.CLOSE_STDIN, u64(token))).result;
   }
 
-  async release(token: bigint): Promise<number> {
-    return (await this.#request(ToKeel.RELEASE, u64(token))).result;
+  /** With `drain` (ms) only once keel has copied what an ended process wrote, or after that time. */
+  async release(token: bigint, drain = 0): Promise<number> {
+    return (await this.#request(ToKeel.RELEASE, u64(token), u32(drain))).result;
+  }
+
+  /** Size of a terminal. 0, or -errno (-3 ESRCH: gone, -25 ENOTTY: it has none). */
+  async resize(token: bigint, rows: number, cols: number): Promise<number> {
+    return (await this.#request(ToKeel.RESIZE, u64(token), u32(rows), u32(cols))).result;
   }
 
   idleAfter(seconds: number): void {

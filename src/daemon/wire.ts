@@ -34,6 +34,7 @@ export const ToKeel = {
   STOP: 45,
   READY: 46,
   STATUS: 47,
+  RESIZE: 48,
 } as const;
 
 /** client → wherryd */
@@ -69,4 +70,8 @@ export const StreamEnd = {
   STDOUT_WRITER: 4,
   STDERR_READER: 5,
   STDERR_WRITER: 6,
+  MASTER: 7,
+  STDIN_READER: 8,
+  STDOUT_PIPE: 9,
+  STDERR_PIPE: 10,
 } as const;
