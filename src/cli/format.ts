@@ -15,7 +15,18 @@ export function stateObject(state: ContainerState, owner: string): Record<string
     ...(names.length > 0 && {
       annotations: Object.fromEntries(names.map((name) => [name, state.annotations[name]])),
     }),
+    ...(state.exit?.reason !== undefined && { exit: exitObject(state) }),
     owner,
+  };
+}
+
+/** Not in runc's: why it ended. Callers that do not know the key pass over it. */
+function exitObject({ exit, oomKills }: ContainerState): Record<string, unknown> {
+  return {
+    status: exit?.exitStatus,
+    reason: exit?.reason,
+    ...(exit?.signal !== undefined && { signal: exit.signal }),
+    ...(oomKills > 0 && { oomKills }),
   };
 }
 
