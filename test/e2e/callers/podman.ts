@@ -1,11 +1,11 @@
 /** podman with a storage, configuration and Wherry of its own. */
-import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { mounts, removeCgroup } from '../../support/cgroups.ts';
+import { cgroupRoots, mounts, removeCgroup } from '../../support/cgroups.ts';
 import { peers } from '../../support/debs.ts';
 import { imageName, writeImage } from '../../support/image.ts';
 import { temporaryFolder, uniqueId, wherryBinary } from '../../support/paths.ts';
-import { type RunOptions, type RunResult, run } from '../../support/run.ts';
+import { eventually, type RunOptions, type RunResult, run } from '../../support/run.ts';
 import { stopWherry } from '../../support/wherry.ts';
 import { CallerPrograms, mark, runtimeScript } from './packages.ts';
 
@@ -117,7 +117,11 @@ export class Podman implements AsyncDisposable {
     await stopWherry(this.runDir);
     for (const path of mounts().reverse())
       if (path.startsWith(`${this.folder}/`)) await run('umount', ['--lazy', path]);
-    for (const name of ['/conmon', '']) removeCgroup(this.cgroupParent + name);
+    // A conmon ends a moment after it has told podman of the exit.
+    await eventually(`${this.cgroupParent} is empty`, () => {
+      for (const name of ['/conmon', '']) removeCgroup(this.cgroupParent + name);
+      return !cgroupRoots().some((root) => existsSync(join(root, this.cgroupParent))) || undefined;
+    });
     rmSync(this.folder, { recursive: true, force: true });
   }
 }
