@@ -1,12 +1,15 @@
 /** A gRPC client that is not ours: `buf curl`, which knows nothing but what reflection tells it. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createReadStream } from 'node:fs';
 import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
 import { after, before, describe, test } from 'node:test';
 import { buf } from '../support/buf.ts';
 import { makeBundle } from '../support/bundle.ts';
 import { uniqueId } from '../support/paths.ts';
-import { eventually, type RunResult, run, stop } from '../support/run.ts';
+import { eventually, must, type RunResult, run, stop } from '../support/run.ts';
 import { Wherry } from '../support/wherry.ts';
 
 const tasks = 'containerd.task.v3.Task';
@@ -121,6 +124,32 @@ describe('gRPC with buf curl', () => {
     assert.equal(result.code, 0, result.stderr);
     assert.match(result.stdout, /"last":\s*true/);
     await call(`${tasks}/Delete`, { id });
+  });
+
+  test('output on a FIFO arrives whole, to its end, also when it is read late', async () => {
+    for (const late of [false, true]) {
+      const id = uniqueId('fifo');
+      const stdout = join(wherry.folder, `${id}.stdout`);
+      await must('mkfifo', [stdout]);
+      const size = late ? 1000 : 4 * 1024 * 1024;
+      const script = `head -c ${size} /dev/zero; echo end`;
+      const bundle = await makeBundle(wherry.folder, id, ['/bin/sh', '-c', script], (config) => {
+        config.linux['cgroupsPath'] = `/${id}`;
+      });
+      // Late: the first reader leaves before the program writes; the second comes when the program has ended.
+      const first = createReadStream(stdout);
+      const opened = once(first, 'open');
+      const bytes = late ? undefined : buffer(first);
+      await call(`${tasks}/Create`, { id, bundle, stdout });
+      await opened;
+      if (late) first.destroy();
+      await call(`${tasks}/Start`, { id });
+      await call(`${tasks}/Wait`, { id });
+      const content = await (bytes ?? buffer(createReadStream(stdout)));
+      assert.equal(content.length, size + 'end\n'.length);
+      assert.ok(content.toString('latin1').endsWith('end\n'));
+      await call(`${tasks}/Delete`, { id });
+    }
   });
 
   test('errors have the code and the field', async () => {
