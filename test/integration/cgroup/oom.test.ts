@@ -1,0 +1,139 @@
+/** Kills for want of memory, on whichever version of cgroups this host has: the reason of the end, and the events' order. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { after, before, describe, test } from 'node:test';
+import { makeBundle } from '../../support/bundle.ts';
+import { Containerd } from '../../support/containerd.ts';
+import { uniqueId } from '../../support/paths.ts';
+import { eventually, stop } from '../../support/run.ts';
+import { Wherry } from '../../support/wherry.ts';
+
+/** An emulated processor takes its time. */
+const timeout = 90_000;
+const MEMORY = 24 << 20;
+/** tail keeps a line until it ends, and this one never does. */
+const HOG = 'tail /dev/zero';
+
+interface State {
+  status: string;
+  exit?: { status: number; reason: string; signal?: number; oomKills?: number };
+}
+
+describe('out of memory', () => {
+  let wherry: Wherry;
+  before(() => {
+    wherry = new Wherry();
+  });
+  after(async () => {
+    await wherry?.[Symbol.asyncDispose]();
+  });
+
+  const ended = async (script: string): Promise<State> => {
+    const id = uniqueId('oom');
+    const bundle = await makeBundle(wherry.folder, id, ['/bin/sh', '-c', script], (config) => {
+      config.linux.resources = { memory: { limit: MEMORY, swap: MEMORY } };
+    });
+    await wherry.must(['create', '-b', bundle, id], { outputFile: `${bundle}/out`, timeout });
+    await wherry.must(['start', id], { timeout });
+    const state = await eventually(
+      `${id} has stopped`,
+      async () => {
+        const found = JSON.parse(await wherry.must(['state', id], { timeout })) as State;
+        return found.status === 'stopped' ? found : undefined;
+      },
+      timeout,
+    );
+    await wherry.must(['delete', id], { timeout });
+    return state;
+  };
+
+  test('the init is killed: 137, and the state says why', async () => {
+    assert.deepEqual((await ended(`exec ${HOG}`)).exit, {
+      status: 137,
+      reason: 'oom-killed',
+      signal: 9,
+      oomKills: 1,
+    });
+  });
+
+  test('a child is killed: counted, but not why the init ended', async () => {
+    assert.deepEqual((await ended(`${HOG}; exit 3`)).exit, { status: 3, reason: 'exited', oomKills: 1 });
+  });
+
+  test('a signal from outside is no such kill, even after one', async () => {
+    const id = uniqueId('killed');
+    const bundle = await makeBundle(
+      wherry.folder,
+      id,
+      ['/bin/sh', '-c', `${HOG}; exec sleep 1000`],
+      (config) => {
+        config.linux.resources = { memory: { limit: MEMORY, swap: MEMORY } };
+      },
+    );
+    await wherry.must(['create', '-b', bundle, id], { outputFile: `${bundle}/out`, timeout });
+    await wherry.must(['start', id], { timeout });
+    const state = async () =>
+      JSON.parse(await wherry.must(['state', id], { timeout })) as State & { pid: number };
+    const { pid } = await state();
+    const name = () => readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
+    await eventually('its child is killed', () => name() === 'sleep' || undefined, timeout);
+    await wherry.must(['kill', id, 'KILL'], { timeout });
+    const stopped = await eventually(
+      `${id} has stopped`,
+      async () => {
+        const found = await state();
+        return found.status === 'stopped' ? found : undefined;
+      },
+      timeout,
+    );
+    assert.deepEqual(stopped.exit, { status: 137, reason: 'signaled', signal: 9, oomKills: 1 });
+    await wherry.must(['delete', id], { timeout });
+  });
+
+  test("containerd hears of it before the exit, and of a living container's at once", async () => {
+    await using containerd = await Containerd.start('1.6');
+    const events = spawn(containerd.ctrPath, [...containerd.globalFlags, 'events'], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    let text = '';
+    events.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+      text += chunk;
+    });
+    try {
+      const topics = (id: string): string[] =>
+        text
+          .split('\n')
+          .filter((line) => line.includes(`"${id}"`))
+          .map((line) => /(\/tasks\/\w+)/.exec(line)?.[1] ?? '')
+          .filter((topic) => topic !== '');
+      const flags = ['--memory-limit', String(MEMORY)];
+      // Subscribed as soon as a first container is told.
+      const first = uniqueId('first');
+      await containerd.runContainer('io.containerd.wherry.v1', ['--rm', ...flags], first, ['/bin/true']);
+      await eventually('events are told', () => topics(first).includes('/tasks/exit') || undefined, timeout);
+
+      const dies = uniqueId('dies');
+      const result = await containerd.runContainer('io.containerd.wherry.v1', ['--rm', ...flags], dies, [
+        '/bin/sh',
+        '-c',
+        `exec ${HOG}`,
+      ]);
+      assert.equal(result.code, 137, result.stderr);
+      await eventually('the end is told', () => topics(dies).includes('/tasks/delete') || undefined, timeout);
+      const order = topics(dies).filter((topic) => topic === '/tasks/oom' || topic === '/tasks/exit');
+      assert.deepEqual(order, ['/tasks/oom', '/tasks/exit']);
+
+      const lives = uniqueId('lives');
+      await containerd.runContainer('io.containerd.wherry.v1', ['--detach', ...flags], lives, [
+        '/bin/sh',
+        '-c',
+        `${HOG}; exec sleep 1000`,
+      ]);
+      await eventually('the kill is told', () => topics(lives).includes('/tasks/oom') || undefined, timeout);
+      assert.equal(topics(lives).includes('/tasks/exit'), false);
+    } finally {
+      await stop(events);
+    }
+  });
+});
