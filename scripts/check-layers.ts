@@ -1,7 +1,6 @@
 /** Who may import whom: reads scripts/layers.json and every source file, and says each broken rule in a sentence. */
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
-import { root } from '../test/support/paths.ts';
 
 interface Rules {
   /** Lowest first; a folder may import from its own group and from those before it. */
@@ -20,9 +19,9 @@ interface Import {
 const importPattern =
   /\b(?:import|export)\s+(type\s)?(?:[\w*{}\s,$]+?\sfrom\s+)?(['"])([^'"\n]+)\2|\bimport\(\s*(['"])([^'"\n]+)\4/g;
 
-/** Every broken rule as `file:line: sentence`. */
-export function layerProblems(): string[] {
-  const rules = JSON.parse(readFileSync(join(root, 'scripts/layers.json'), 'utf8')) as Rules;
+/** Every broken rule below `root` as `file:line: sentence`; the rules are always this repository's. */
+export function layerProblems(root: string): string[] {
+  const rules = JSON.parse(readFileSync(join(import.meta.dirname, 'layers.json'), 'utf8')) as Rules;
   const files = globSync(['src/**/*.ts', 'shim/**/*.ts'], { cwd: root }).sort();
   const problems: string[] = [];
   const graph = new Map<string, string[]>();

@@ -11,7 +11,7 @@ import { packaged, say, show } from './tools.ts';
 const checks: readonly [name: string, check: () => boolean][] = [
   ['format and lint', () => show(packaged('biome'), ['ci', '--reporter=summary', '.']) === 0],
   ['types', () => show(packaged('tsc'), ['-p', root]) === 0],
-  ['import layers', () => report(layerProblems())],
+  ['import layers', () => report(layerProblems(root))],
   ['size of the C', () => report(nativeProblems())],
   ['wire contracts', () => show(packaged('buf'), ['lint']) === 0],
   ['generated code is current', generatedIsCurrent],
