@@ -2,6 +2,7 @@
 import type { CgroupPlan } from '../cgroup/plan.ts';
 import type { ExecContext } from './exec-context.ts';
 import type { ExecRecord } from './exec-record.ts';
+import type { LaterHooks } from './hooks.ts';
 import type {
   ContainerKey,
   ContainerState,
@@ -34,6 +35,7 @@ export interface StoredContainer {
   ociVersion: string;
   rootfsMounts: MountSpec[];
   cgroup: Pick<CgroupPlan, 'paths' | 'relative' | 'remove'> | undefined;
+  hooks?: LaterHooks;
 }
 
 export class ContainerRecord {
@@ -63,6 +65,7 @@ export class ContainerRecord {
   ociVersion = '';
   rootfsMounts: MountSpec[] = [];
   cgroup: StoredContainer['cgroup'];
+  hooks: LaterHooks | undefined;
   /** What further processes need of config.json; undefined: not read back yet after a restart. */
   execContext: ExecContext | undefined;
   /** By exec id, in the order in which they were added. */
@@ -154,6 +157,7 @@ export class ContainerRecord {
       ociVersion: this.ociVersion,
       rootfsMounts: this.rootfsMounts,
       cgroup: this.cgroup,
+      ...(this.hooks !== undefined && { hooks: this.hooks }),
     };
   }
 }

@@ -26,6 +26,7 @@ import { Execs } from './execs.ts';
 import { exitReason } from './exit-reason.ts';
 import { Freezer } from './freezer.ts';
 import { withHome } from './home.ts';
+import { createDeadline, explainHookError, laterHooks, playHooks, startHooksEnd } from './hooks.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
 import { checkLabels } from './lsm.ts';
 import { Ooms } from './ooms.ts';
@@ -145,6 +146,7 @@ export class Runtime implements ContainerRuntime {
       for (const warning of cgroup.warnings) this.#log.warn(warning, logFields(request.key));
       record.annotations = spec.annotations ?? {};
       record.ociVersion = spec.ociVersion;
+      record.hooks = laterHooks(spec.hooks);
       record.rootfs = rootfsOf(spec, request.bundle);
       const seccomp = spec.linux?.seccomp;
       const filter = seccomp === undefined ? undefined : await compileSeccomp(seccomp);
@@ -161,6 +163,7 @@ export class Runtime implements ContainerRuntime {
       await saved;
       if (record.exit === undefined) record.status = request.startAtOnce === true ? 'running' : 'created';
       this.#store.save(record);
+      if (request.startAtOnce === true) await this.#poststart(record, context);
     } catch (thrown) {
       if (claimed) await this.#undo(record, context);
       this.#forget(record);
@@ -175,7 +178,7 @@ export class Runtime implements ContainerRuntime {
     return record.snapshot();
   }
 
-  async start(key: ContainerKey, _context: OperationContext): Promise<ContainerState> {
+  async start(key: ContainerKey, context: OperationContext): Promise<ContainerState> {
     const record = this.#get(key);
     if (record.status === 'stopped') {
       throw new WherryError('failed-precondition', 'cannot start a container that has stopped');
@@ -189,6 +192,8 @@ export class Runtime implements ContainerRuntime {
     try {
       await this.#go(record);
       this.#store.removeFifo(record);
+      await startHooksEnd(record);
+      await this.#poststart(record, context);
       this.#emit({ type: 'started', state: { ...record.snapshot(), status: 'running' } });
     } finally {
       this.#releaseExit(record);
@@ -258,6 +263,7 @@ export class Runtime implements ContainerRuntime {
       if (record.exit === undefined) await this.#killAndWait(record);
       await this.#execs.forgetAll(record);
       await this.#removeAll(record, context);
+      await this.#poststop(record, context);
     } catch (error) {
       record.deleting = false;
       throw error;
@@ -503,15 +509,34 @@ export class Runtime implements ContainerRuntime {
     });
     const host = caller?.host ?? this.#keel;
     const result = await host.play(record.token, tape.image, {
-      deadline: CREATE_DEADLINE_MS,
+      deadline: createDeadline(spec.hooks, CREATE_DEADLINE_MS),
       console: caller?.relayConsole === true,
       preserve: caller?.preserveFds ?? 0,
     });
     const error = playError(tape, result);
-    if (error !== undefined) throw error;
+    if (error !== undefined) throw explainHookError(error, result.page);
     const pid = Number(readPage(result.page).slots[0] ?? 0n);
     if (caller === undefined) await record.registered;
     else if (record.pid === 0) record.pid = pid;
+  }
+
+  /** A hook that fails ends the container (runtime.md, "Lifecycle", step 10). */
+  async #poststart(record: ContainerRecord, context: OperationContext): Promise<void> {
+    try {
+      await playHooks(context.host ?? this.#keel, this.#nextToken++, record, 'poststart');
+    } catch (error) {
+      await this.#keel.signal(record.token, SIGKILL);
+      throw error;
+    }
+  }
+
+  /** Everything is gone already, so a hook that fails is only told (runtime.md, "Lifecycle", step 13). */
+  async #poststop(record: ContainerRecord, context: OperationContext): Promise<void> {
+    try {
+      await playHooks(context.host ?? this.#keel, this.#nextToken++, record, 'poststop');
+    } catch (error) {
+      this.#log.warn(WherryError.from(error).message, logFields(record.key));
+    }
   }
 
   /** After a failed create: the init is gone or is killed, mounts and cgroups go, the folder goes. */
@@ -519,6 +544,7 @@ export class Runtime implements ContainerRuntime {
     try {
       await this.#keel.signal(record.token, SIGKILL);
       await this.#removeAll(record, context);
+      if (record.pid !== 0) await this.#poststop(record, context);
     } catch (error) {
       this.#log.error('a failed create left something behind', {
         ...logFields(record.key),

@@ -122,6 +122,7 @@ function revive(dir: string, stored: StoredContainer): ContainerRecord {
   record.ociVersion = stored.ociVersion;
   record.rootfsMounts = stored.rootfsMounts;
   record.cgroup = stored.cgroup;
+  record.hooks = stored.hooks;
   record.exitHeld = false;
   if (stored.pid !== 0)
     record.noteRegistered(stored.pid, BigInt(stored.startTime), BigInt(stored.pidfdInode ?? 0));

@@ -23,12 +23,6 @@ interface Refusal {
 }
 
 const refusals: readonly Refusal[] = [
-  { path: 'hooks.prestart', what: 'hooks', value: ({ hooks }) => hooks?.prestart },
-  { path: 'hooks.createRuntime', what: 'hooks', value: ({ hooks }) => hooks?.createRuntime },
-  { path: 'hooks.createContainer', what: 'hooks', value: ({ hooks }) => hooks?.createContainer },
-  { path: 'hooks.startContainer', what: 'hooks', value: ({ hooks }) => hooks?.startContainer },
-  { path: 'hooks.poststart', what: 'hooks', value: ({ hooks }) => hooks?.poststart },
-  { path: 'hooks.poststop', what: 'hooks', value: ({ hooks }) => hooks?.poststop },
   { path: 'linux.uidMappings', what: 'id mappings', value: ({ linux }) => linux?.uidMappings },
   { path: 'linux.gidMappings', what: 'id mappings', value: ({ linux }) => linux?.gidMappings },
   { path: 'linux.timeOffsets', what: 'time offsets', value: ({ linux }) => linux?.timeOffsets },

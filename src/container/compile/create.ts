@@ -13,6 +13,7 @@ import { fieldOf } from '../../linux/structs-layout.ts';
 import type { AssembledTape } from '../../tape/assemble.ts';
 import type { Reg } from '../../tape/refs.ts';
 import { openForClone } from './cgroup-v2.ts';
+import { hasHostHooks, openStartResult, runHostHooks } from './hook-points.ts';
 import {
   createCgroup,
   makeStartGate,
@@ -23,14 +24,12 @@ import {
   resetProcess,
 } from './host.ts';
 import { compileInit } from './init.ts';
-import type { CreateInput } from './input.ts';
+import { type CreateInput, INIT_FAILED } from './input.ts';
 import { joinNamespace, newNamespaceFlags, openNamespaces } from './namespaces.ts';
 import { Program } from './program.ts';
+import { openRendezvous } from './rendezvous.ts';
 
 export type { CreateInput } from './input.ts';
-
-/** The init's exit code as the player sees it, when it ended before it was ready. */
-const INIT_FAILED = 1;
 
 export function compileCreate(input: CreateInput): AssembledTape {
   const program = new Program();
@@ -44,6 +43,9 @@ export function compileCreate(input: CreateInput): AssembledTape {
 
   const { cloneInto } = input.cgroup;
   const cgroup = cloneInto === undefined ? undefined : openForClone(program, cloneInto);
+
+  const start = openStartResult(program, input);
+  const meeting = hasHostHooks(input.spec) ? openRendezvous(program) : undefined;
 
   program.step('', 'make the ready pipe');
   const ends = tape.space(8);
@@ -68,6 +70,8 @@ export function compileCreate(input: CreateInput): AssembledTape {
   program.step('', 'wait until the container is created');
   tape.store(pid, tape.slot(0), 8);
   program.close(writeEnd);
+  if (meeting !== undefined) runHostHooks(program, input, meeting, pid);
+  program.step('', 'wait until the container is created');
   const count = tape.syscall('read', [readEnd, tape.space(8), 1]);
   const created = tape.label('created');
   tape.jumpIfEqual(count, 1, created);
@@ -77,7 +81,7 @@ export function compileCreate(input: CreateInput): AssembledTape {
   tape.halt(0);
 
   tape.place(init);
-  compileInit(program, input, { ready: writeEnd, streams, joined });
+  compileInit(program, input, { ready: writeEnd, streams, joined, meeting, start });
   return tape.assemble();
 }
 

@@ -232,7 +232,7 @@ function becomeProgram(program: Program, input: ExecInput, inheritance: Inherita
   enterFolder(program, spec.process.cwd);
   const found = findProgram(program, spec);
   program.step('process.user.umask', 'set the umask');
-  tape.syscall('umask', [spec.process.user.umask ?? caller?.umask ?? 0o022]);
+  tape.syscall('umask', [spec.process.user.umask ?? 0o022]);
   program.step('', 'tell the player that the program is about to run');
   tape.syscall('write', [ready, 'x', 1]);
   if (input.seccomp !== undefined && spec.process.noNewPrivileges === true)

@@ -14,7 +14,7 @@ import {
 } from '../../linux/constants.ts';
 import { cloneArgs, encode } from '../../linux/structs.ts';
 import type { Hook, Hooks } from '../../oci/types.ts';
-import type { DataRef, Label, Reg } from '../../tape/refs.ts';
+import type { DataRef, Reg } from '../../tape/refs.ts';
 import type { Program } from './program.ts';
 
 export type HookKind = keyof Hooks;
@@ -27,15 +27,21 @@ export const HookSlot = {
   EXEC: 41,
   /** 1: it was killed because its time had passed. */
   LATE: 42,
+  /** Which hook of its kind it was. */
+  INDEX: 43,
   /** Bytes of output that follow. */
-  LENGTH: 43,
-  OUTPUT: 44,
+  LENGTH: 44,
+  OUTPUT: 45,
 } as const;
 /** As much of the output as the error shows; the slots from OUTPUT on hold it. */
 export const HOOK_OUTPUT_BYTES = 512;
+/** All slots of a hook, first to last, as one stretch of bytes. */
+export const HOOK_REPORT_BYTES = (HookSlot.OUTPUT - HookSlot.STATUS) * 8 + HOOK_OUTPUT_BYTES;
 
 /** memfd_create(2), MFD_NOEXEC_SEAL: the only kind where vm.memfd_noexec is 2; unknown before Linux 6.3. */
 const MFD_NOEXEC_SEAL = 8;
+/** pidfd_send_signal(2): the hook's children too. Unknown before Linux 6.9. */
+const PIDFD_SIGNAL_PROCESS_GROUP = 4;
 const UMASK = 0o022;
 const DECIMAL_ROOM = 24;
 
@@ -56,10 +62,10 @@ export interface HookPlan {
   pid?: Reg | number;
   /** Folder that hooks start in. */
   cwd: string;
-  /** 1: a later hook still runs after one that failed, and the failure is told at the end (poststop). */
+  /** A later hook still runs after one that failed, and the failure is told at the end (poststop). */
   all?: boolean;
-  /** Where a failure goes; default: the play fails with the hook's step. */
-  onFailure?: Label;
+  /** Appended where a hook failed, under its step, and must end the process; default: FAIL. */
+  fail?: () => void;
 }
 
 /** Runs the hooks of one kind, one after the other. */
@@ -70,7 +76,7 @@ export function runHooks(program: Program, plan: HookPlan): void {
   const state = stateText(program, plan);
   const failed = plan.all === true ? tape.reg('failed_hooks') : undefined;
   plan.hooks.forEach((hook, index) => {
-    runHook(program, plan, hook, `hooks.${plan.kind}[${index}]`, state, failed);
+    runHook(program, plan, hook, index, state, failed);
   });
   if (failed === undefined) return;
   const fine = tape.label('hooks_fine');
@@ -108,18 +114,19 @@ function runHook(
   program: Program,
   plan: HookPlan,
   hook: Hook,
-  path: string,
+  index: number,
   state: { text: DataRef; length: number },
   failed: Reg | undefined,
 ): void {
   const { tape } = program;
-  const name = `${path}: ${hook.path}`;
-  program.step(path, name);
+  program.step(`hooks.${plan.kind}[${index}]`, `run the hook ${hook.path}`);
   const input = memoryFile(program, 'hook-state');
   const output = memoryFile(program, 'hook-output');
   tape.syscall('write', [input, state.text, state.length]);
   tape.syscall('lseek', [input, 0, SEEK_SET]);
 
+  // Left from a hook before, where all are to run.
+  if (index > 0) tape.store(tape.set(0), tape.slot(HookSlot.EXEC), 8);
   const pidfd = tape.space(8);
   const args = cloneArgs({ flags: CLONE_PIDFD, exitSignal: SIGCHLD, pidfd });
   const pid = tape.syscall('clone3', [tape.struct(args), args.bytes.length]);
@@ -142,12 +149,12 @@ function runHook(
   const done = tape.label('hook_done');
   const fine = tape.label('hook_fine');
   tape.jumpIfEqual(result, 0, fine);
-  reportFailure(program, output, result, late);
+  reportFailure(program, index, output, result, late);
   program.close(output);
   if (failed !== undefined) {
     tape.set(1, failed);
     tape.jump(done);
-  } else if (plan.onFailure !== undefined) tape.jump(plan.onFailure);
+  } else if (plan.fail !== undefined) plan.fail();
   else tape.fail('ECANCELED');
   tape.place(fine);
   program.close(output);
@@ -161,6 +168,7 @@ function become(program: Program, plan: HookPlan, hook: Hook, input: Reg, output
   const error = tape.reg('hook_error');
   const call = { into: error, on: { any: ended } };
   tape.syscall('prctl', [PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0], call);
+  tape.syscall('setpgid', [0, 0], call);
   tape.syscall('dup3', [input, 0, 0], call);
   tape.syscall('dup3', [output, 1, 0], call);
   tape.syscall('dup3', [output, 2, 0], call);
@@ -188,6 +196,11 @@ function limitTime(program: Program, pidfd: Reg, seconds: number): Reg {
   tape.jumpIfEqual(ready, 1, ended);
   tape.set(1, late);
   const gone = tape.label('hook_gone');
+  const alone = tape.label('hook_alone');
+  tape.syscall('pidfd_send_signal', [pidfd, SIGKILL, 0, PIDFD_SIGNAL_PROCESS_GROUP], {
+    on: { ESRCH: gone, EINVAL: alone },
+  });
+  tape.place(alone);
   tape.syscall('pidfd_send_signal', [pidfd, SIGKILL, 0, 0], { on: { ESRCH: gone } });
   tape.place(gone);
   tape.place(ended);
@@ -195,9 +208,16 @@ function limitTime(program: Program, pidfd: Reg, seconds: number): Reg {
 }
 
 /** The last bytes of its output, its status and whether it was late, into the shared page. */
-function reportFailure(program: Program, output: Reg, status: Reg, late: Reg | undefined): void {
+function reportFailure(
+  program: Program,
+  index: number,
+  output: Reg,
+  status: Reg,
+  late: Reg | undefined,
+): void {
   const { tape } = program;
   tape.store(status, tape.slot(HookSlot.STATUS), 8);
+  tape.store(tape.set(index), tape.slot(HookSlot.INDEX), 8);
   if (late !== undefined) tape.store(late, tape.slot(HookSlot.LATE), 8);
   const short = tape.label('short_output');
   const placed = tape.label('output_placed');

@@ -38,6 +38,7 @@ import { placeDescriptors } from './descriptors.ts';
 import { makeDevices } from './devices.ts';
 import { newFilesystem } from './filesystem.ts';
 import { maskPaths, openNullDevice, protectPaths } from './hide.ts';
+import { runCreateHooks, runStartHooks } from './hook-points.ts';
 import type { OpenStream } from './host.ts';
 import { type CreateInput, PlayerDescriptor } from './input.ts';
 import { joinKeyring } from './keyring.ts';
@@ -46,6 +47,7 @@ import { hasNewNamespace, type JoinedNamespace, joinNamespace } from './namespac
 import { setAttributes } from './process.ts';
 import type { Program } from './program.ts';
 import { findProgram } from './program-lookup.ts';
+import type { Rendezvous } from './rendezvous.ts';
 
 /** What the init inherits from the player by its registers. */
 export interface Inheritance {
@@ -54,6 +56,10 @@ export interface Inheritance {
   /** stdin, stdout, stderr; none: the caller's own 0-2. */
   streams: readonly OpenStream[];
   joined: readonly JoinedNamespace[];
+  /** Present where the player runs hooks on the host. */
+  meeting?: Rendezvous | undefined;
+  /** The file for the outcome of startContainer hooks. */
+  start?: Reg | undefined;
 }
 
 /** Kinds of descriptors in the registration message (docs/internals.md). */
@@ -86,6 +92,7 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
   compileMounts(program, input);
   makeDevices(program, spec);
   const slave = channel === undefined ? undefined : makeConsole(program, input, channel);
+  runCreateHooks(program, input, inheritance.meeting);
   setNames(program, input);
   setSysctls(program, input);
   if (hasNewNamespace(spec, 'network')) raiseLoopback(program);
@@ -96,12 +103,12 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
   enterRoot(program, input);
 
   joinKeyring(program, input);
-  const [stateDir, ready] = placeDescriptors(program, {
+  const [stateDir, ready, start] = placeDescriptors(program, {
     preserve: input.caller?.preserveFds ?? 0,
     streams: inheritance.streams,
     slave,
-    kept: [state, inheritance.ready],
-  }) as [Reg, Reg];
+    kept: [state, inheritance.ready, ...(inheritance.start === undefined ? [] : [inheritance.start])],
+  }) as [Reg, Reg, Reg | undefined];
   setLimits(program, spec);
   setAttributes(program, spec);
   giveStreams(program, input);
@@ -109,8 +116,9 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
   enterFolder(program, spec.process.cwd);
   const found = findProgram(program, spec);
   program.step('process.user.umask', 'set the umask');
-  tape.syscall('umask', [spec.process.user.umask ?? input.caller?.umask ?? 0o022]);
+  tape.syscall('umask', [spec.process.user.umask ?? 0o022]);
 
+  if (input.startAtOnce === true) runStartHooks(program, input, start);
   program.step('', 'tell the player that the container is created');
   tape.syscall('write', [ready, 'c', 1]);
   program.close(ready);
@@ -118,6 +126,7 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
     program.step('', 'wait for start: open the exec FIFO');
     const opened = tape.syscall('openat', [stateDir, 'exec.fifo', O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0]);
     program.close(opened);
+    runStartHooks(program, input, start);
   }
   program.close(stateDir);
   if (input.seccomp !== undefined && spec.process.noNewPrivileges === true)

@@ -33,3 +33,6 @@ export interface CreateInput {
 
 /** Descriptors that whoever spawns a player gives it (docs/internals.md, "The tape"). */
 export const PlayerDescriptor = { TAPE: 3, REGISTRATION: 4, CONSOLE: 5, PRESERVED: 256 } as const;
+
+/** A create's exit code, when the init ended before it was ready. */
+export const INIT_FAILED = 1;

@@ -12,12 +12,6 @@ const mapping = [{ containerID: 0, hostID: 1000, size: 1 }];
 
 describe('fields that are not applied yet', () => {
   const cases: [path: string, edit: (config: Loose) => void][] = [
-    ...['prestart', 'createRuntime', 'createContainer', 'startContainer', 'poststart', 'poststop'].map(
-      (name): [string, (config: Loose) => void] => [
-        `hooks.${name}`,
-        (c) => (c.hooks = { [name]: [{ path: '/x' }] }),
-      ],
-    ),
     ['linux.netDevices', (c) => (c.linux.netDevices = { eth0: {} })],
     ['linux.mountLabel', (c) => (c.linux.mountLabel = 'x')],
     ['linux.intelRdt', (c) => (c.linux.intelRdt = {})],
