@@ -81,6 +81,7 @@ export class Execs {
     } catch (thrown) {
       await this.#fail(exec);
       exec.exitHeld = false;
+      if (exec.request.autoDelete === true) await this.#forget(exec);
       this.#idle(record);
       throw asExecError(thrown);
     }
@@ -195,9 +196,13 @@ export class Execs {
       preserve: caller?.preserveFds ?? 0,
     });
     const error = playError(tape, result);
-    if (error !== undefined) throw error;
+    const pid = Number(readPage(result.page).slots[0] ?? 0n);
+    if (error !== undefined) {
+      if (pid !== 0) await caller?.host.reap?.(pid);
+      throw error;
+    }
     if (caller === undefined) await exec.registered;
-    return Number(readPage(result.page).slots[0] ?? 0n);
+    return pid;
   }
 
   /** What was opened for it is closed, so that clients see the end of its streams. */
@@ -277,11 +282,12 @@ function assertAlive(record: ContainerRecord): void {
   if (record.exit !== undefined || record.deleting) throw stopped();
 }
 
-/** The init died between the look and the act. */
+/** The init died between the look and the act: it cannot be found, or has no namespaces any more. */
 function asExecError(thrown: unknown): WherryError {
   const error = WherryError.from(thrown);
-  const { errno, step } = error.details;
-  return errno === ESRCH && step?.startsWith("find the container's init") === true ? stopped() : error;
+  const { errno, syscall } = error.details;
+  const gone = errno === ESRCH && (syscall === undefined || syscall === 'pidfd_open' || syscall === 'setns');
+  return gone ? stopped() : error;
 }
 
 function stopped(): WherryError {

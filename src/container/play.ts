@@ -7,6 +7,8 @@ export interface PlayResult {
   waitStatus: number;
   /** First 1024 bytes of the tape's shared page (docs/internals.md). */
   page: Uint8Array;
+  /** Of `then.cleanup`: what came of it, undefined when it was not played. */
+  cleanup?: Promise<PlayResult | undefined>;
 }
 
 export interface PlayOptions {
@@ -18,9 +20,16 @@ export interface PlayOptions {
   console?: boolean;
   /** The client's descriptors 3 to 2 + n are given to the player from PRESERVED_BASE on. Ignored by keel. */
   preserve?: number;
+  /**
+   * The client goes on by itself, without asking: it waits for the init (whoever calls the session's `wait` gets the status) and plays this
+   * tape after the end. Saves two round trips of each foreground container. Ignored by keel.
+   */
+  then?: { waitFlags: number; cleanup: Uint8Array | undefined };
 }
 
 export interface PlayHost {
   readonly kind: 'keel' | 'client';
   play(token: bigint, tape: Uint8Array, options: PlayOptions): Promise<PlayResult>;
+  /** Takes the status of a child that a failed play left. Not there: the host does so by itself. */
+  reap?(pid: number): Promise<void>;
 }

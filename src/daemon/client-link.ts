@@ -16,8 +16,11 @@ export class ClientLink implements ClientSession {
   readonly #abort = new AbortController();
   readonly #peer: { pid: number; uid: number; gid: number };
   #request: ClientRequest | undefined;
-  #play: { resolve: (result: PlayResult) => void; reject: (error: Error) => void } | undefined;
-  #wait: { resolve: (status: number) => void; reject: (error: Error) => void } | undefined;
+  /** Answers come in the order of the orders. */
+  readonly #plays: PromiseWithResolvers<PlayResult>[] = [];
+  #wait: PromiseWithResolvers<number> | undefined;
+  /** A wait that went out together with its play. */
+  #orderedWait: Promise<number> | undefined;
   #stdin: { chunks: Buffer[]; resolve: (data: Buffer) => void; reject: (error: Error) => void } | undefined;
 
   constructor(
@@ -48,7 +51,7 @@ export class ClientLink implements ClientSession {
   closed(): void {
     const gone = new WherryError('canceled', 'the client has gone');
     this.#abort.abort(gone);
-    this.#play?.reject(gone);
+    for (const play of this.#plays.splice(0)) play.reject(gone);
     this.#wait?.reject(gone);
     this.#stdin?.reject(gone);
   }
@@ -65,17 +68,56 @@ export class ClientLink implements ClientSession {
       (options.inProcess === true ? PlayFlags.IN_PROCESS : 0) |
       (options.console === true ? PlayFlags.CONSOLE : 0) |
       ((options.preserve ?? 0) << PlayFlags.PRESERVE_SHIFT);
-    return new Promise((resolve, reject) => {
-      this.#play = { resolve, reject };
+    const answer = Promise.withResolvers<PlayResult>();
+    this.#plays.push(answer);
+    if (options.then === undefined) {
       this.#send(encodeFrame(ToClient.PLAY, 0n, u32(flags), tape));
-    });
+      return answer.promise;
+    }
+    return this.#playAndGoOn(encodeFrame(ToClient.PLAY, 0n, u32(flags), tape), options.then, answer.promise);
+  }
+
+  /** Play, wait and clean-up go out in one write; the client drops the last two when the play fails. */
+  async #playAndGoOn(
+    frame: Buffer,
+    then: NonNullable<PlayOptions['then']>,
+    answer: Promise<PlayResult>,
+  ): Promise<PlayResult> {
+    const wait = encodeFrame(ToClient.WAIT, 0n, u32(0), u32(then.waitFlags));
+    const last =
+      then.cleanup === undefined
+        ? Buffer.alloc(0)
+        : encodeFrame(ToClient.PLAY, 0n, u32(PlayFlags.IN_PROCESS | PlayFlags.AFTER_EXIT), then.cleanup);
+    this.#wait = Promise.withResolvers();
+    this.#wait.promise.catch(() => {});
+    this.#orderedWait = this.#wait.promise;
+    let cleanup: PromiseWithResolvers<PlayResult> | undefined;
+    if (then.cleanup !== undefined) {
+      cleanup = Promise.withResolvers();
+      cleanup.promise.catch(() => {});
+      this.#plays.push(cleanup);
+    }
+    this.#send(Buffer.concat([frame, wait, last]));
+    const result = await answer;
+    if (result.waitStatus !== 0) {
+      this.#orderedWait = undefined;
+      this.#wait = undefined;
+      if (cleanup !== undefined) this.#plays.splice(this.#plays.indexOf(cleanup), 1);
+      return result;
+    }
+    return { ...result, cleanup: cleanup?.promise.catch(() => undefined) };
   }
 
   wait(pid: number, flags: number): Promise<number> {
-    return new Promise((resolve, reject) => {
-      this.#wait = { resolve, reject };
-      this.#send(encodeFrame(ToClient.WAIT, 0n, u32(pid), u32(flags)));
-    });
+    if (this.#abort.signal.aborted) return Promise.reject(new WherryError('canceled', 'the client has gone'));
+    if (this.#orderedWait !== undefined) return this.#orderedWait;
+    this.#wait = Promise.withResolvers();
+    this.#send(encodeFrame(ToClient.WAIT, 0n, u32(pid), u32(flags)));
+    return this.#wait.promise;
+  }
+
+  async reap(pid: number): Promise<void> {
+    await this.wait(pid, 0);
   }
 
   readStdin(): Promise<Buffer> {
@@ -97,12 +139,9 @@ export class ClientLink implements ClientSession {
         this.#request = readRequest(fields, this.#peer);
         this.#onRequest(this);
         return;
-      case FromClient.PLAYED: {
-        const play = this.#play;
-        this.#play = undefined;
-        play?.resolve({ waitStatus: fields.i32(), page: fields.rest() });
+      case FromClient.PLAYED:
+        this.#plays.shift()?.resolve({ waitStatus: fields.i32(), page: fields.rest() });
         return;
-      }
       case FromClient.EXITED: {
         const wait = this.#wait;
         this.#wait = undefined;
