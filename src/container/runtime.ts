@@ -28,10 +28,11 @@ import { Freezer } from './freezer.ts';
 import { withHome } from './home.ts';
 import { createDeadline, explainHookError, laterHooks, playHooks, startHooksEnd } from './hooks.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
+import { Loggers } from './loggers.ts';
 import { checkLabels } from './lsm.ts';
 import { Ooms } from './ooms.ts';
 import { ContainerRecord } from './record.ts';
-import { planStdio } from './stdio.ts';
+import { planStdio, type StdioPlan } from './stdio.ts';
 import { StateStore, scopeFolder } from './store.ts';
 import type {
   ContainerKey,
@@ -85,6 +86,7 @@ export class Runtime implements ContainerRuntime {
   readonly #readers = new Map<ContainerRecord, CgroupReader>();
   readonly #listeners = new Set<(event: RuntimeEvent) => void>();
   readonly #execs: Execs;
+  readonly #loggers: Loggers;
   readonly #ooms: Ooms;
   /** Unique across restarts of wherryd: keel may still know tokens of the last one. */
   #nextToken = BigInt(Date.now()) << 20n;
@@ -94,8 +96,10 @@ export class Runtime implements ContainerRuntime {
     this.#cgroups = dependencies.cgroups;
     this.#log = dependencies.log;
     this.#store = new StateStore(dependencies.runDir);
+    this.#loggers = new Loggers(this.#keel);
     this.#execs = new Execs({
       keel: this.#keel,
+      loggers: this.#loggers,
       cgroups: this.#cgroups,
       nextToken: () => this.#nextToken++,
       emit: (event) => this.#emit(event),
@@ -263,6 +267,7 @@ export class Runtime implements ContainerRuntime {
       if (record.exit === undefined) await this.#killAndWait(record);
       await this.#execs.forgetAll(record);
       await this.#removeAll(record, context);
+      if (record.logger !== undefined) await this.#loggers.stop(record.logger);
       await this.#poststop(record, context);
     } catch (error) {
       record.deleting = false;
@@ -403,7 +408,7 @@ export class Runtime implements ContainerRuntime {
       this.#keel.acknowledgeExit(exit.token);
       return;
     }
-    this.#exited(record, waitStatus, exit.time);
+    this.#exited(record, waitStatus, exit.time, exit.known);
     // Written down only when nobody deletes it at once; until then keel remembers it for us.
     setTimeout(() => {
       if (!record.deleting && this.#byToken.has(record.token)) this.#store.save(record);
@@ -592,14 +597,14 @@ export class Runtime implements ContainerRuntime {
     this.#store.remove(record.dir);
   }
 
-  #exited(record: ContainerRecord, waitStatus: number, time: Date): void {
+  #exited(record: ContainerRecord, waitStatus: number, time: Date, known = true): void {
     if (record.exit !== undefined) return;
     this.#ooms.look(record);
     record.noteExit({
       pid: record.pid,
       exitStatus: exitStatusOf(waitStatus),
       exitedAt: time,
-      ...exitReason(waitStatus, record),
+      ...(known && exitReason(waitStatus, record)),
     });
     this.#endTheRest(record);
     this.#announceExit(record);

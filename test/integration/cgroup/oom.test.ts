@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { release } from 'node:os';
 import { after, before, describe, test } from 'node:test';
 import { makeBundle } from '../../support/bundle.ts';
 import { Containerd } from '../../support/containerd.ts';
@@ -14,6 +15,10 @@ const timeout = 90_000;
 const MEMORY = 24 << 20;
 /** tail keeps a line until it ends, and this one never does. */
 const HOG = 'tail /dev/zero';
+
+/** Linux 6.15 tells how a process ended to others than its parent, and a created container's parent has gone. */
+const [major = 0, minor = 0] = release().split('.').map(Number);
+const known = major > 6 || (major === 6 && minor >= 15);
 
 interface State {
   status: string;
@@ -49,16 +54,13 @@ describe('out of memory', () => {
   };
 
   test('the init is killed: 137, and the state says why', async () => {
-    assert.deepEqual((await ended(`exec ${HOG}`)).exit, {
-      status: 137,
-      reason: 'oom-killed',
-      signal: 9,
-      oomKills: 1,
-    });
+    const { exit } = await ended(`exec ${HOG}`);
+    assert.deepEqual(exit, known ? { status: 137, reason: 'oom-killed', signal: 9, oomKills: 1 } : undefined);
   });
 
   test('a child is killed: counted, but not why the init ended', async () => {
-    assert.deepEqual((await ended(`${HOG}; exit 3`)).exit, { status: 3, reason: 'exited', oomKills: 1 });
+    const { exit } = await ended(`${HOG}; exit 3`);
+    assert.deepEqual(exit, known ? { status: 3, reason: 'exited', oomKills: 1 } : undefined);
   });
 
   test('a signal from outside is no such kill, even after one', async () => {
@@ -87,7 +89,10 @@ describe('out of memory', () => {
       },
       timeout,
     );
-    assert.deepEqual(stopped.exit, { status: 137, reason: 'signaled', signal: 9, oomKills: 1 });
+    assert.deepEqual(
+      stopped.exit,
+      known ? { status: 137, reason: 'signaled', signal: 9, oomKills: 1 } : undefined,
+    );
     await wherry.must(['delete', id], { timeout });
   });
 
