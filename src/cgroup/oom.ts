@@ -55,12 +55,12 @@ export class OomWatcher {
   #register(file: string, onChange: () => void): () => void {
     const opened: number[] = [];
     try {
-      const events = (this.#events ??= new EventFd());
+      this.#events ??= new EventFd();
       const control = openSync(file, constants.O_RDONLY);
       opened.push(control);
       const registration = openSync(`${dirname(file)}/cgroup.event_control`, constants.O_WRONLY);
       opened.push(registration);
-      writeSync(registration, `${events.descriptor} ${control}`);
+      writeSync(registration, `${this.#events.descriptor} ${control}`);
     } catch (error) {
       this.#onProblem(String(error));
     } finally {
