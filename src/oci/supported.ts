@@ -23,9 +23,6 @@ interface Refusal {
 }
 
 const refusals: readonly Refusal[] = [
-  { path: 'linux.uidMappings', what: 'id mappings', value: ({ linux }) => linux?.uidMappings },
-  { path: 'linux.gidMappings', what: 'id mappings', value: ({ linux }) => linux?.gidMappings },
-  { path: 'linux.timeOffsets', what: 'time offsets', value: ({ linux }) => linux?.timeOffsets },
   {
     path: 'linux.netDevices',
     what: 'network devices',
@@ -46,19 +43,11 @@ const refusals: readonly Refusal[] = [
   },
 ];
 
-/** Options that mount_setattr(2) applies to a whole tree, and those that need a copy or a mapping. */
+/** Options by their part before '='. */
 const refusedOptions: ReadonlyMap<string, string> = new Map([
-  ...'rro rrw rsuid rnosuid rdev rnodev rexec rnoexec rdiratime rnodiratime ratime rnoatime rstrictatime rnostrictatime rrelatime rnorelatime rsymfollow rnosymfollow'
-    .split(' ')
-    .map((option) => [option, 'recursive mount attributes'] as const),
-  ['idmap', 'id-mapped mounts'],
-  ['ridmap', 'id-mapped mounts'],
+  ['idmap=', "mappings in an option's text (use uidMappings and gidMappings)"],
+  ['ridmap=', "mappings in an option's text (use uidMappings and gidMappings)"],
   ['tmpcopyup', 'copies into a tmpfs'],
-]);
-
-const refusedNamespaces: ReadonlyMap<string, string> = new Map([
-  ['user', 'user namespaces'],
-  ['time', 'time namespaces'],
 ]);
 
 /** Fields of a checked configuration that ask for what this version cannot do; empty: everything is applied. */
@@ -67,18 +56,11 @@ export function unsupported(config: Spec, cgroupVersion: 1 | 2 = 1): Unsupported
   const result = found.map(({ path, what }) => ({ path, what }));
   for (const [index, mount] of (config.mounts ?? []).entries()) {
     for (const [position, option] of (mount.options ?? []).entries()) {
-      const what = refusedOptions.get(option.split('=', 1)[0] ?? '');
+      const what = refusedOptions.get(option.replace(/=.*/s, '='));
       if (what !== undefined) result.push({ path: `mounts[${index}].options[${position}]`, what });
-    }
-    for (const field of ['uidMappings', 'gidMappings'] as const) {
-      if (asks(mount[field])) result.push({ path: `mounts[${index}].${field}`, what: 'id-mapped mounts' });
     }
   }
   const namespaces = config.linux?.namespaces ?? [];
-  for (const [index, { type }] of namespaces.entries()) {
-    const what = refusedNamespaces.get(type);
-    if (what !== undefined) result.push({ path: `linux.namespaces[${index}].type`, what });
-  }
   if (!namespaces.some(({ type }) => type === 'mount')) {
     result.push({ path: 'linux.namespaces', what: "containers in the host's mount namespace" });
   }

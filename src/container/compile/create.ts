@@ -23,10 +23,21 @@ import {
   openOutput,
   resetProcess,
 } from './host.ts';
-import { compileInit } from './init.ts';
+import { compileInit, setOomScore } from './init.ts';
 import { type CreateInput, INIT_FAILED } from './input.ts';
-import { joinNamespace, newNamespaceFlags, openNamespaces } from './namespaces.ts';
+import { joinBeforeClone, newNamespaceFlags, openNamespaces } from './namespaces.ts';
 import { Program } from './program.ts';
+import { openSources } from './sources.ts';
+import {
+  checkMappings,
+  hasNewUserNamespace,
+  inUserNamespace,
+  makeGate,
+  mapsOf,
+  openGate,
+  openProcess,
+  writeMaps,
+} from './user-namespace.ts';
 import { openRendezvous } from './rendezvous.ts';
 
 export type { CreateInput } from './input.ts';
@@ -52,8 +63,12 @@ export function compileCreate(input: CreateInput): AssembledTape {
   tape.syscall('pipe2', [ends, O_CLOEXEC]);
   const readEnd = tape.load(ends.at(0, 4), 4);
   const writeEnd = tape.load(ends.at(4, 4), 4);
-  // A pid namespace is entered by children only.
-  for (const namespace of joined) if (namespace.type === 'pid') joinNamespace(program, namespace);
+  const sources = openSources(program, input);
+  const gate = hasNewUserNamespace(input.spec) ? makeGate(program) : undefined;
+  if (gate !== undefined) checkMappings(input.spec);
+  // Lowered with the host's rights, which the init has given up then.
+  if (inUserNamespace(input.spec)) setOomScore(program, input);
+  joinBeforeClone(program, joined);
 
   program.step('linux.namespaces', 'clone the init into its namespaces');
   const into = cgroup === undefined ? 0n : CLONE_INTO_CGROUP;
@@ -67,8 +82,14 @@ export function compileCreate(input: CreateInput): AssembledTape {
   const init = tape.label('init');
   tape.jumpIfEqual(pid, 0, init);
 
-  program.step('', 'wait until the container is created');
   tape.store(pid, tape.slot(0), 8);
+  if (gate !== undefined) {
+    const process = openProcess(program, pid);
+    writeMaps(program, process, mapsOf(input.spec, input.unprivileged !== true));
+    program.close(process);
+    openGate(program, gate);
+  }
+  program.step('', 'wait until the container is created');
   program.close(writeEnd);
   if (meeting !== undefined) runHostHooks(program, input, meeting, pid);
   program.step('', 'wait until the container is created');
@@ -81,7 +102,7 @@ export function compileCreate(input: CreateInput): AssembledTape {
   tape.halt(0);
 
   tape.place(init);
-  compileInit(program, input, { ready: writeEnd, streams, joined, meeting, start });
+  compileInit(program, input, { ready: writeEnd, streams, joined, sources, gate, meeting, start });
   return tape.assemble();
 }
 

@@ -18,6 +18,7 @@ import {
 import { capData, capHeader, rlimit64, sockFprog } from '../../linux/structs.ts';
 import type { Capabilities, Spec } from '../../oci/types.ts';
 import type { Program } from './program.ts';
+import { inUserNamespace } from './user-namespace.ts';
 
 export function setLimits(program: Program, spec: Spec): void {
   const { tape } = program;
@@ -73,7 +74,11 @@ export function becomeUser(
   groups.forEach((group, index) => {
     list.writeUInt32LE(group, index * 4);
   });
-  tape.syscall('setgroups', [groups.length, tape.bytes(list)]);
+  // Given up together with the mapping of ids by an ordinary user; then there are none to be dropped either.
+  const denied = tape.label('setgroups_denied');
+  const mayFail = groups.length === 0 && inUserNamespace(spec);
+  tape.syscall('setgroups', [groups.length, tape.bytes(list)], mayFail ? { on: { EPERM: denied } } : {});
+  tape.place(denied);
   tape.syscall('setresgid', [user.gid, user.gid, user.gid]);
   tape.syscall('setresuid', [user.uid, user.uid, user.uid]);
   tape.syscall('prctl', [PR_SET_KEEPCAPS, 0, 0, 0, 0]);

@@ -1,9 +1,19 @@
 /** /dev of the container: the devices and links of config-linux.md ("Default Devices") and linux.devices. */
 import { WherryError } from '../../errors.ts';
-import { O_DIRECTORY, O_PATH, S_IFBLK, S_IFCHR, S_IFIFO } from '../../linux/constants.ts';
+import {
+  AT_FDCWD,
+  O_DIRECTORY,
+  O_PATH,
+  OPEN_TREE_CLOEXEC,
+  OPEN_TREE_CLONE,
+  S_IFBLK,
+  S_IFCHR,
+  S_IFIFO,
+} from '../../linux/constants.ts';
 import type { LinuxDevice, Spec } from '../../oci/types.ts';
 import type { Reg } from '../../tape/refs.ts';
 import { components, type Program } from './program.ts';
+import { inUserNamespace } from './user-namespace.ts';
 
 const defaultDevices = [
   ['null', 1, 3],
@@ -37,7 +47,12 @@ export function makeDevices(program: Program, spec: Spec): void {
   if (!ownsDev(spec)) return;
   program.step('linux.devices', 'make the default devices');
   const dev = program.openInRoot(program.root, 'dev', O_PATH | O_DIRECTORY);
+  const binds = inUserNamespace(spec);
   for (const [name, major, minor] of defaultDevices) {
+    if (binds) {
+      bindDevice(program, `/dev/${name}`);
+      continue;
+    }
     const there = tape.label('there');
     tape.syscall('mknodat', [dev, name, S_IFCHR | 0o666, deviceNumber(major, minor)], {
       on: { EEXIST: there },
@@ -51,14 +66,24 @@ export function makeDevices(program: Program, spec: Spec): void {
     tape.place(there);
   }
   (spec.linux?.devices ?? []).forEach((device, index) => {
-    makeDevice(program, device, `linux.devices[${index}]`);
+    makeDevice(program, device, `linux.devices[${index}]`, binds);
   });
   program.close(dev);
 }
 
+/** mknod(2) of a device is nothing that a user namespace's root may do: the host's node is bound instead, as runc does. */
+function bindDevice(program: Program, path: string): void {
+  const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
+  const node = program.tape.syscall('open_tree', [AT_FDCWD, path, flags]);
+  const place = program.ensure(program.root, path, 'file');
+  program.attach(node, place);
+  program.close(node);
+  program.close(place);
+}
+
 const types: Record<string, number> = { c: S_IFCHR, u: S_IFCHR, b: S_IFBLK, p: S_IFIFO };
 
-function makeDevice(program: Program, device: LinuxDevice, path: string): void {
+function makeDevice(program: Program, device: LinuxDevice, path: string, binds: boolean): void {
   const { tape } = program;
   const names = components(device.path);
   const name = names.pop();
@@ -68,6 +93,10 @@ function makeDevice(program: Program, device: LinuxDevice, path: string): void {
     });
   }
   program.step(path, `make the device ${device.path}`);
+  if (binds && device.type !== 'p') {
+    bindDevice(program, device.path);
+    return;
+  }
   const folder: Reg = program.ensure(program.root, names.join('/'), 'folder');
   const mode = (types[device.type] ?? S_IFCHR) | (device.fileMode ?? 0o666);
   const number = device.type === 'p' ? 0 : deviceNumber(Number(device.major ?? 0), Number(device.minor ?? 0));

@@ -4,16 +4,8 @@ import {
   AF_INET,
   AT_EMPTY_PATH,
   AT_FDCWD,
-  AT_RECURSIVE,
   CLONE_NEWCGROUP,
   IFF_UP,
-  MNT_DETACH,
-  MOUNT_ATTR_RDONLY,
-  MS_PRIVATE,
-  MS_REC,
-  MS_SHARED,
-  MS_SLAVE,
-  MS_UNBINDABLE,
   MSG_NOSIGNAL,
   O_CLOEXEC,
   O_DIRECTORY,
@@ -21,15 +13,13 @@ import {
   O_PATH,
   O_RDONLY,
   O_WRONLY,
-  OPEN_TREE_CLOEXEC,
-  OPEN_TREE_CLONE,
   PR_SET_DUMPABLE,
   SIOCSIFFLAGS,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   STATX_TYPE,
 } from '../../linux/constants.ts';
-import { ifreqFlags, iovecs, mountAttr, msghdr, scmRights, scmRightsOffset } from '../../linux/structs.ts';
+import { ifreqFlags, iovecs, msghdr, scmRights, scmRightsOffset } from '../../linux/structs.ts';
 import { fieldOf, sizeOf } from '../../linux/structs-layout.ts';
 import type { Reg } from '../../tape/refs.ts';
 import { makeConsole, openConsoleChannel } from './console.ts';
@@ -43,10 +33,14 @@ import type { OpenStream } from './host.ts';
 import { type CreateInput, PlayerDescriptor } from './input.ts';
 import { joinKeyring } from './keyring.ts';
 import { compileMounts } from './mounts.ts';
-import { hasNewNamespace, type JoinedNamespace, joinNamespace } from './namespaces.ts';
+import { hasNewNamespace, type JoinedNamespace, joinAfterClone } from './namespaces.ts';
 import { setAttributes } from './process.ts';
 import type { Program } from './program.ts';
 import { findProgram } from './program-lookup.ts';
+import { attachRoot, enterRoot } from './root.ts';
+import type { Sources } from './sources.ts';
+import { enterTimeNamespace } from './time-namespace.ts';
+import { becomeMappedRoot, type Gate, inUserNamespace, passGate } from './user-namespace.ts';
 import type { Rendezvous } from './rendezvous.ts';
 
 /** What the init inherits from the player by its registers. */
@@ -56,6 +50,10 @@ export interface Inheritance {
   /** stdin, stdout, stderr; none: the caller's own 0-2. */
   streams: readonly OpenStream[];
   joined: readonly JoinedNamespace[];
+  /** Opened by the player: sources.ts. */
+  sources: Sources;
+  /** Passed once the ids are mapped; undefined without a new user namespace. */
+  gate: Gate | undefined;
   /** Present where the player runs hooks on the host. */
   meeting?: Rendezvous | undefined;
   /** The file for the outcome of startContainer hooks. */
@@ -78,18 +76,25 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
   tape.lane(1);
   enterCgroup(program, input);
   register(program, input, inheritance);
+  // While the host's paths are in sight, and this process has the host's ids.
+  const channel = spec.process.terminal === true ? openConsoleChannel(program, input) : undefined;
+  program.step('', 'open the state directory');
+  const state = tape.syscall('openat', [AT_FDCWD, input.stateDir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0]);
+  if (!inUserNamespace(spec)) setOomScore(program, input);
+  enterTimeNamespace(program, spec);
+  if (inheritance.gate !== undefined) {
+    program.step('linux.uidMappings', 'wait for the ids to be mapped');
+    passGate(program, inheritance.gate);
+  }
   program.step('', 'keep other processes from looking into this one');
   tape.syscall('prctl', [PR_SET_DUMPABLE, 0, 0, 0, 0]);
   tape.syscall('setsid', []);
-  for (const namespace of inheritance.joined) if (namespace.type !== 'pid') joinNamespace(program, namespace);
-  setOomScore(program, input);
-  const channel = spec.process.terminal === true ? openConsoleChannel(program, input) : undefined;
+  joinAfterClone(program, inheritance.joined);
+  if (inUserNamespace(spec)) becomeMappedRoot(program);
   const nullDevice = (spec.linux?.maskedPaths ?? []).length > 0 ? openNullDevice(program) : undefined;
-  program.step('', 'open the state directory');
-  const state = tape.syscall('openat', [AT_FDCWD, input.stateDir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0]);
 
-  attachRoot(program, input);
-  compileMounts(program, input);
+  attachRoot(program, input, inheritance.sources);
+  compileMounts(program, input, inheritance.sources);
   makeDevices(program, spec);
   const slave = channel === undefined ? undefined : makeConsole(program, input, channel);
   runCreateHooks(program, input, inheritance.meeting);
@@ -196,69 +201,6 @@ export function setOomScore(program: Program, input: Pick<CreateInput, 'spec'>):
   program.writeFile('/proc/self/oom_score_adj', String(score), 'process.oomScoreAdj');
 }
 
-const propagationFlags: Record<string, number> = {
-  shared: MS_SHARED,
-  slave: MS_SLAVE,
-  private: MS_PRIVATE,
-  unbindable: MS_UNBINDABLE,
-};
-
-/** The root filesystem becomes a mount of its own in the new mount namespace; nothing done to it reaches the host. */
-function attachRoot(program: Program, input: CreateInput): void {
-  const { tape } = program;
-  if (!hasNewNamespace(input.spec, 'mount')) {
-    throw new WherryError(
-      'unimplemented',
-      'linux.namespaces: a container without a mount namespace of its own is not supported yet',
-      {
-        path: 'linux.namespaces',
-        hint: 'add {"type": "mount"}',
-      },
-    );
-  }
-  program.step('linux.rootfsPropagation', 'cut the mounts off from the host');
-  const attributes = mountAttr(0, 0, MS_SLAVE);
-  tape.syscall('mount_setattr', [
-    AT_FDCWD,
-    '/',
-    AT_RECURSIVE,
-    tape.struct(attributes),
-    attributes.bytes.length,
-  ]);
-  const rootfs =
-    input.rootfsOverlay === undefined
-      ? input.rootfs
-      : mountOverlay(program, input, input.rootfsOverlay.lower);
-  program.step('root.path', `attach the root filesystem ${rootfs}`);
-  const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE;
-  tape.syscall('open_tree', [AT_FDCWD, rootfs, flags], { into: program.root });
-  const place = tape.syscall('openat', [AT_FDCWD, rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC, 0]);
-  program.attach(program.root, place);
-  program.close(place);
-}
-
-/** A tmpfs over the (empty) rootfs folder holds the changes; the overlay of both lies in it. Returns its path. */
-function mountOverlay(program: Program, input: CreateInput, lower: string): string {
-  const { tape } = program;
-  program.step('root.path', `lay a copy-on-write view over ${lower}`);
-  const parameters: [string, string][] = [['mode', '755']];
-  const changes = newFilesystem(program, 'tmpfs', 'tmpfs', { parameters, attrSet: 0 }, 'root.path');
-  const place = tape.syscall('openat', [AT_FDCWD, input.rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC, 0]);
-  program.attach(changes, place);
-  for (const folder of ['upper', 'work', 'merged']) tape.syscall('mkdirat', [changes, folder, 0o755]);
-  const merged = `${input.rootfs}/merged`;
-  const options = `lowerdir=${escapeOverlay(lower)},upperdir=${escapeOverlay(`${input.rootfs}/upper`)},workdir=${escapeOverlay(`${input.rootfs}/work`)}`;
-  tape.syscall('mount', ['overlay', merged, 'overlay', 0, options]);
-  program.close(changes);
-  program.close(place);
-  return merged;
-}
-
-/** Signs that overlayfs's option parser takes for itself. */
-function escapeOverlay(path: string): string {
-  return path.replaceAll(/[\\:,]/g, '\\$&');
-}
-
 function setNames(program: Program, input: CreateInput): void {
   const { tape } = program;
   const { hostname, domainname } = input.spec;
@@ -308,35 +250,6 @@ function raiseLoopback(program: Program): void {
   const socket = tape.syscall('socket', [AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0]);
   tape.syscall('ioctl', [socket, SIOCSIFFLAGS, tape.struct(ifreqFlags('lo', IFF_UP))]);
   program.close(socket);
-}
-
-/** pivot_root(2) with both arguments ".": the old root lands on top of the new one and is detached. */
-function enterRoot(program: Program, input: CreateInput): void {
-  const { tape } = program;
-  const { root, linux } = input.spec;
-  if (root.readonly === true) {
-    program.step('root.readonly', 'make the root filesystem read-only');
-    program.setAttributes(program.root, { set: MOUNT_ATTR_RDONLY });
-  }
-  program.step('root.path', 'make it the root');
-  tape.syscall('fchdir', [program.root]);
-  if (input.noPivotRoot === true) {
-    const host = tape.syscall('openat', [AT_FDCWD, '/', O_PATH | O_DIRECTORY | O_CLOEXEC, 0]);
-    program.attach(program.root, host);
-    program.close(host);
-    tape.syscall('chroot', ['.']);
-  } else {
-    tape.syscall('pivot_root', ['.', '.']);
-    tape.syscall('umount2', ['.', MNT_DETACH]);
-  }
-  tape.syscall('chdir', ['/']);
-  const propagation = linux?.rootfsPropagation ?? '';
-  if (propagation !== '') {
-    program.step('linux.rootfsPropagation', `make the root ${propagation}`);
-    const recursive = propagation.startsWith('r');
-    const flag = propagationFlags[recursive ? propagation.slice(1) : propagation] ?? MS_PRIVATE;
-    program.setAttributes(program.root, { propagation: flag & ~MS_REC }, recursive);
-  }
 }
 
 /** major 1, minor 3 as statx gives them, side by side in 8 bytes. */

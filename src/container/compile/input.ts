@@ -24,6 +24,8 @@ export interface CreateInput {
   cgroups: CgroupHost;
   seccomp: { filter: Uint8Array; flags: number } | undefined;
   caller?: CallerContext;
+  /** Whoever plays is an ordinary user: maps, mounts and ids only through a user namespace of its own. */
+  unprivileged?: boolean;
   noPivotRoot?: boolean;
   noNewKeyring?: boolean;
   startAtOnce?: boolean;

@@ -26,6 +26,10 @@ export interface MountOptions {
   recursive: boolean;
   attrSet: number;
   attrClear: number;
+  /** The same for the whole tree: rro, rnosuid and so on. */
+  treeSet: number;
+  treeClear: number;
+  idmap?: 'idmap' | 'ridmap';
   /** MS_SHARED and so on with MS_REC, in the order given; mount_setattr takes one at a time. */
   propagation: number[];
   /** Filesystem parameters: ['mode', '755'], ['ro', undefined]. */
@@ -84,29 +88,11 @@ const filesystemFlags: Record<string, string | undefined> = {
   noiversion: undefined,
 };
 
-const refusedWords = new Set([
-  'tmpcopyup',
-  'idmap',
-  'ridmap',
-  'rro',
-  'rrw',
-  'rnosuid',
-  'rsuid',
-  'rnodev',
-  'rdev',
-  'rnoexec',
-  'rexec',
-  'rnoatime',
-  'ratime',
-  'rrelatime',
-  'rnorelatime',
-  'rstrictatime',
-  'rnostrictatime',
-  'rnodiratime',
-  'rdiratime',
-  'rnosymfollow',
-  'rsymfollow',
-]);
+const refusedWords = new Set(['tmpcopyup']);
+
+function attributeOf(option: string): readonly [number, number] | undefined {
+  return Object.hasOwn(attributes, option) ? attributes[option] : undefined;
+}
 
 export function parseMountOptions(options: readonly string[]): MountOptions {
   const parsed: MountOptions = {
@@ -114,12 +100,16 @@ export function parseMountOptions(options: readonly string[]): MountOptions {
     recursive: false,
     attrSet: 0,
     attrClear: 0,
+    treeSet: 0,
+    treeClear: 0,
     propagation: [],
     parameters: [],
     refused: [],
   };
   for (const option of options) {
-    const attribute = Object.hasOwn(attributes, option) ? attributes[option] : undefined;
+    const attribute = attributeOf(option);
+    // mount_setattr(2) has one for each of them that applies to the mounts below, too.
+    const tree = option.startsWith('r') && attribute === undefined ? attributeOf(option.slice(1)) : undefined;
     const propagation = Object.hasOwn(propagations, option) ? propagations[option] : undefined;
     if (option === 'bind' || option === 'rbind') {
       parsed.bind = true;
@@ -129,6 +119,12 @@ export function parseMountOptions(options: readonly string[]): MountOptions {
       // The last word wins, as with mount(8).
       parsed.attrSet = (parsed.attrSet & ~clear) | set;
       parsed.attrClear = (parsed.attrClear & ~set) | clear;
+    } else if (tree !== undefined) {
+      const [set, clear] = tree;
+      parsed.treeSet = (parsed.treeSet & ~clear) | set;
+      parsed.treeClear = (parsed.treeClear & ~set) | clear;
+    } else if (option === 'idmap' || option === 'ridmap') {
+      parsed.idmap = option;
     } else if (propagation !== undefined) {
       parsed.propagation.push(propagation);
     } else if (Object.hasOwn(filesystemFlags, option)) {

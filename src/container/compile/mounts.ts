@@ -16,9 +16,11 @@ import type { Mount } from '../../oci/types.ts';
 import type { Reg } from '../../tape/refs.ts';
 import { mountCgroups } from './cgroup-mount.ts';
 import { newFilesystem } from './filesystem.ts';
+import { applyIdMap } from './idmap.ts';
 import type { CreateInput } from './input.ts';
 import { checkedMountOptions, type MountOptions } from './mount-options.ts';
 import { components, type Program } from './program.ts';
+import { type Sources, sourcePath } from './sources.ts';
 
 /** What may be mounted over a file of procfs: files that lxcfs and the like replace (CVE-2019-16884 and its kin). */
 const procAllowed = new Set([
@@ -35,20 +37,27 @@ const procAllowed = new Set([
   'proc/sys/crypto/fips_enabled',
 ]);
 
-export function compileMounts(program: Program, input: CreateInput): void {
+export function compileMounts(program: Program, input: CreateInput, sources: Sources): void {
   const mounts = input.spec.mounts ?? [];
   mounts.forEach((mount, index) => {
-    compileMount(program, input, mount, `mounts[${index}]`);
+    compileMount(program, input, mount, index, sources);
   });
 }
 
-function compileMount(program: Program, input: CreateInput, mount: Mount, path: string): void {
+function compileMount(
+  program: Program,
+  input: CreateInput,
+  mount: Mount,
+  index: number,
+  sources: Sources,
+): void {
+  const path = `mounts[${index}]`;
   const options = checkedMountOptions(mount.options ?? [], path);
   const place = components(mount.destination).join('/');
   const type = mount.type ?? (options.bind ? 'bind' : '');
   checkPlace(place, type, path);
   if (options.bind || type === 'bind') {
-    bindMount(program, input, mount, options, path);
+    bindMount(program, input, mount, options, path, sources.trees.get(index));
   } else if (type === 'cgroup' || type === 'cgroup2') {
     program.step(path, `mount the cgroup tree on ${mount.destination}`);
     mountCgroups(program, input, program.ensure(program.root, mount.destination, 'folder'), options);
@@ -56,6 +65,9 @@ function compileMount(program: Program, input: CreateInput, mount: Mount, path: 
     program.step(path, `mount ${type} on ${mount.destination}`);
     const target = program.ensure(program.root, mount.destination, 'folder');
     const tree = newFilesystem(program, type, mount.source ?? type, options, path);
+    const idMap = sources.idMaps.get(index);
+    if (idMap !== undefined) applyIdMap(program, tree, idMap, false);
+    setTreeAttributes(program, tree, options);
     program.attach(tree, target);
     setPropagation(program, tree, options);
     program.close(tree);
@@ -80,6 +92,10 @@ function checkPlace(place: string, type: string, path: string): void {
   }
 }
 
+function setTreeAttributes(program: Program, tree: Reg, { treeSet, treeClear }: MountOptions): void {
+  if (treeSet !== 0 || treeClear !== 0) program.setAttributes(tree, { set: treeSet, clear: treeClear }, true);
+}
+
 /** mount_setattr says with AT_RECURSIVE what mount(2) says with MS_REC. */
 export function setPropagation(program: Program, tree: Reg, options: MountOptions): void {
   for (const flags of options.propagation) {
@@ -94,6 +110,7 @@ function bindMount(
   mount: Mount,
   options: MountOptions,
   path: string,
+  opened: Reg | undefined,
 ): void {
   const { tape } = program;
   if (mount.source === undefined || mount.source === '') {
@@ -107,14 +124,15 @@ function bindMount(
       path: `${path}.options`,
     });
   }
-  const source = mount.source.startsWith('/') ? mount.source : `${input.bundle}/${mount.source}`;
+  const source = sourcePath(input, mount.source);
   program.step(path, `bind ${source} to ${mount.destination}`);
   const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (options.recursive ? AT_RECURSIVE : 0);
-  const tree = tape.syscall('open_tree', [AT_FDCWD, source, flags]);
+  const tree = opened ?? tape.syscall('open_tree', [AT_FDCWD, source, flags]);
   const target = ensureLike(program, tree, mount.destination);
   if (options.attrSet !== 0 || options.attrClear !== 0) {
     program.setAttributes(tree, { set: options.attrSet, clear: options.attrClear });
   }
+  setTreeAttributes(program, tree, options);
   program.attach(tree, target);
   setPropagation(program, tree, options);
   program.close(tree);

@@ -8,19 +8,13 @@ import { configWith, type Loose } from './support.ts';
 const refused = (edit: (config: Loose) => void, version: 1 | 2 = 1) =>
   unsupported(checkConfig(configWith(edit)).config, version).map(({ path }) => path);
 
-const mapping = [{ containerID: 0, hostID: 1000, size: 1 }];
-
 describe('fields that are not applied yet', () => {
   const cases: [path: string, edit: (config: Loose) => void][] = [
     ['linux.netDevices', (c) => (c.linux.netDevices = { eth0: {} })],
     ['linux.mountLabel', (c) => (c.linux.mountLabel = 'x')],
     ['linux.intelRdt', (c) => (c.linux.intelRdt = {})],
     ['mounts[1].options[4]', (c) => c.mounts[1].options.push('tmpcopyup')],
-    ['mounts[1].options[4]', (c) => c.mounts[1].options.push('rro')],
     ['mounts[1].options[4]', (c) => c.mounts[1].options.push('idmap=uids=0-1-2')],
-    ['mounts[1].uidMappings', (c) => (c.mounts[1].uidMappings = mapping)],
-    ['linux.namespaces[5].type', (c) => c.linux.namespaces.push({ type: 'user' })],
-    ['linux.namespaces[5].type', (c) => c.linux.namespaces.push({ type: 'time' })],
     ['linux.seccomp.defaultAction', (c) => (c.linux.seccomp = { defaultAction: 'SCMP_ACT_NOTIFY' })],
     [
       'linux.seccomp.syscalls[0].action',
@@ -37,13 +31,13 @@ describe('fields that are not applied yet', () => {
   it('every one is named at once, with the words for it', () => {
     const { config } = checkConfig(
       configWith((c) => {
-        c.linux.namespaces.push({ type: 'user' });
-        c.linux.uidMappings = mapping;
+        c.linux.netDevices = { eth0: {} };
+        c.mounts[1].options.push('tmpcopyup');
       }),
     );
     assert.deepEqual(unsupported(config), [
-      { path: 'linux.uidMappings', what: 'id mappings' },
-      { path: 'linux.namespaces[5].type', what: 'user namespaces' },
+      { path: 'linux.netDevices', what: 'network devices' },
+      { path: 'mounts[1].options[4]', what: 'copies into a tmpfs' },
     ]);
   });
 
@@ -63,7 +57,6 @@ describe('fields that ask for nothing are no hindrance', () => {
       c.hooks = { prestart: [], poststop: [] };
       c.process.apparmorProfile = '';
       c.process.selinuxLabel = '';
-      c.linux.uidMappings = [];
       c.linux.mountLabel = '';
       c.linux.netDevices = {};
       c.linux.personality = { domain: 'LINUX', flags: [] };

@@ -1,0 +1,106 @@
+/** The container's root: its filesystem becomes a mount of its own, and later the root of the init. */
+import { WherryError } from '../../errors.ts';
+import {
+  AT_FDCWD,
+  AT_RECURSIVE,
+  MNT_DETACH,
+  MOUNT_ATTR_RDONLY,
+  MS_PRIVATE,
+  MS_SLAVE,
+  O_CLOEXEC,
+  O_DIRECTORY,
+  O_PATH,
+  OPEN_TREE_CLOEXEC,
+  OPEN_TREE_CLONE,
+} from '../../linux/constants.ts';
+import { newFilesystem } from './filesystem.ts';
+import type { CreateInput } from './input.ts';
+import type { Program } from './program.ts';
+import { cutOffHost, keepsPeers, propagateRoot } from './propagation.ts';
+import type { Sources } from './sources.ts';
+
+/**
+ * The root filesystem becomes a mount of its own in the new mount namespace; nothing done to it reaches the host. It is put
+ * on top of the host's root, which needs no way to the path it came from.
+ */
+export function attachRoot(program: Program, input: CreateInput, sources: Sources): void {
+  const { tape } = program;
+  const { spec } = input;
+  if (!(spec.linux?.namespaces ?? []).some(({ type }) => type === 'mount')) {
+    throw new WherryError(
+      'unimplemented',
+      'linux.namespaces: a container without a mount namespace of its own is not supported yet',
+      {
+        path: 'linux.namespaces',
+        hint: 'add {"type": "mount"}',
+      },
+    );
+  }
+  cutOffHost(program, spec);
+  if (sources.root === undefined) {
+    const rootfs =
+      input.rootfsOverlay === undefined
+        ? input.rootfs
+        : mountOverlay(program, input, input.rootfsOverlay.lower);
+    program.step('root.path', `attach the root filesystem ${rootfs}`);
+    const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE;
+    tape.syscall('open_tree', [AT_FDCWD, rootfs, flags], { into: program.root });
+  } else {
+    program.step('root.path', `attach the root filesystem ${input.rootfs}`);
+    tape.set(sources.root, program.root);
+  }
+  // What is mounted inside must not show on the host, whatever the root is to be in the end.
+  if (keepsPeers(spec)) program.setAttributes(program.root, { propagation: MS_PRIVATE }, true);
+  const place = tape.syscall('openat', [AT_FDCWD, '/', O_PATH | O_DIRECTORY | O_CLOEXEC, 0]);
+  program.attach(program.root, place);
+  program.close(place);
+}
+
+/** A tmpfs over the (empty) rootfs folder holds the changes; the overlay of both lies in it. Returns its path. */
+function mountOverlay(program: Program, input: CreateInput, lower: string): string {
+  const { tape } = program;
+  program.step('root.path', `lay a copy-on-write view over ${lower}`);
+  const parameters: [string, string][] = [['mode', '755']];
+  const changes = newFilesystem(program, 'tmpfs', 'tmpfs', { parameters, attrSet: 0 }, 'root.path');
+  const place = tape.syscall('openat', [AT_FDCWD, input.rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC, 0]);
+  program.attach(changes, place);
+  for (const folder of ['upper', 'work', 'merged']) tape.syscall('mkdirat', [changes, folder, 0o755]);
+  const merged = `${input.rootfs}/merged`;
+  const options = `lowerdir=${escapeOverlay(lower)},upperdir=${escapeOverlay(`${input.rootfs}/upper`)},workdir=${escapeOverlay(`${input.rootfs}/work`)}`;
+  tape.syscall('mount', ['overlay', merged, 'overlay', 0, options]);
+  program.close(changes);
+  program.close(place);
+  return merged;
+}
+
+/** Signs that overlayfs's option parser takes for itself. */
+function escapeOverlay(path: string): string {
+  return path.replaceAll(/[\\:,]/g, '\\$&');
+}
+
+/** pivot_root(2) with both arguments ".": the old root lands on top of the new one and is detached. */
+export function enterRoot(program: Program, input: CreateInput): void {
+  const { tape } = program;
+  const { spec } = input;
+  if (spec.root.readonly === true) {
+    program.step('root.readonly', 'make the root filesystem read-only');
+    program.setAttributes(program.root, { set: MOUNT_ATTR_RDONLY });
+  }
+  program.step('root.path', 'make it the root');
+  tape.syscall('fchdir', [program.root]);
+  if (input.noPivotRoot === true) {
+    tape.syscall('chroot', ['.']);
+  } else {
+    const peers = keepsPeers(spec);
+    const host = peers
+      ? tape.syscall('openat', [AT_FDCWD, '/', O_PATH | O_DIRECTORY | O_CLOEXEC, 0])
+      : undefined;
+    tape.syscall('pivot_root', ['.', '.']);
+    // What goes away here must not go away on the host.
+    if (host !== undefined) program.setAttributes(host, { propagation: MS_SLAVE }, true);
+    tape.syscall('umount2', ['.', MNT_DETACH]);
+    if (host !== undefined) program.close(host);
+  }
+  tape.syscall('chdir', ['/']);
+  propagateRoot(program, spec);
+}
