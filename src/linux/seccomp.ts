@@ -61,6 +61,8 @@ const flagBits: Readonly<Record<string, number>> = {
   SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: 0,
 };
 const SPEC_ALLOW = 4;
+const NEW_LISTENER = 8;
+const WAIT_KILLABLE_RECV = 32;
 const EPERM = 1;
 const EEXIST = 17;
 const ENOSYS = 38;
@@ -208,6 +210,13 @@ async function exportFilter(lib: LibSeccomp, filter: Pointer): Promise<Buffer> {
   }
 }
 
+/** A filter that notifies comes with a listener; some of seccomp(2)'s flags are about it alone. */
+function listenerFlags({ defaultAction, syscalls = [], flags = [] }: SeccompProfile): number {
+  const notifies = [defaultAction, ...syscalls.map(({ action }) => action)].includes('SCMP_ACT_NOTIFY');
+  if (!notifies) return 0;
+  return NEW_LISTENER | (flags.includes('SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV') ? WAIT_KILLABLE_RECV : 0);
+}
+
 async function compile(profile: SeccompProfile): Promise<CompiledSeccomp> {
   const lib = libSeccomp();
   const defaultAction = actionCode(
@@ -235,7 +244,7 @@ async function compile(profile: SeccompProfile): Promise<CompiledSeccomp> {
       );
     }
     const flags = profile.flags?.reduce((bits, name) => bits | (flagBits[name] ?? 0), 0) ?? SPEC_ALLOW;
-    return { filter: program, flags, skipped };
+    return { filter: program, flags: flags | listenerFlags(profile), skipped };
   } finally {
     lib.release(filter);
   }

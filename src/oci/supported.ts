@@ -31,16 +31,6 @@ const refusals: readonly Refusal[] = [
   { path: 'linux.mountLabel', what: 'SELinux labels', value: ({ linux }) => linux?.mountLabel },
   // An empty object, too, orders a group of its own in resctrl.
   { path: 'linux.intelRdt', what: 'Intel RDT', value: ({ linux }) => linux?.intelRdt !== undefined },
-  {
-    path: 'linux.seccomp.listenerPath',
-    what: 'seccomp listeners',
-    value: ({ linux }) => linux?.seccomp?.listenerPath,
-  },
-  {
-    path: 'linux.seccomp.defaultAction',
-    what: 'seccomp listeners',
-    value: ({ linux }) => linux?.seccomp?.defaultAction === 'SCMP_ACT_NOTIFY',
-  },
 ];
 
 /** Options by their part before '='. */
@@ -63,10 +53,6 @@ export function unsupported(config: Spec, cgroupVersion: 1 | 2 = 1): Unsupported
   const namespaces = config.linux?.namespaces ?? [];
   if (!namespaces.some(({ type }) => type === 'mount')) {
     result.push({ path: 'linux.namespaces', what: "containers in the host's mount namespace" });
-  }
-  for (const [index, rule] of (config.linux?.seccomp?.syscalls ?? []).entries()) {
-    if (rule.action !== 'SCMP_ACT_NOTIFY') continue;
-    result.push({ path: `linux.seccomp.syscalls[${index}].action`, what: 'seccomp listeners' });
   }
   if (cgroupVersion === 1 && asks(config.linux?.resources?.unified)) {
     result.push({ path: 'linux.resources.unified', what: 'cgroup v2 files on a cgroup v1 host' });

@@ -113,6 +113,10 @@ function checkSeccomp(seccomp: LinuxSeccomp, report: Report): void {
   for (const [index, rule] of (seccomp.syscalls ?? []).entries()) {
     checkErrno(at(`syscalls[${index}].errnoRet`), rule.action, rule.errnoRet);
   }
+  const notifying = [seccomp.defaultAction, ...(seccomp.syscalls ?? []).map(({ action }) => action)];
+  if (notifying.includes('SCMP_ACT_NOTIFY') && !seccomp.listenerPath?.startsWith('/')) {
+    report(at('listenerPath'), 'the absolute path of a socket, with SCMP_ACT_NOTIFY', seccomp.listenerPath);
+  }
   if (seccomp.listenerMetadata && !seccomp.listenerPath) {
     report(at('listenerMetadata'), 'nothing without listenerPath', seccomp.listenerMetadata);
   }

@@ -17,7 +17,9 @@ import {
 } from '../../linux/constants.ts';
 import { capData, capHeader, rlimit64, sockFprog } from '../../linux/structs.ts';
 import type { Capabilities, Spec } from '../../oci/types.ts';
+import type { Reg } from '../../tape/refs.ts';
 import type { Program } from './program.ts';
+import { listens } from './seccomp-listener.ts';
 import { inUserNamespace } from './user-namespace.ts';
 
 export function setLimits(program: Program, spec: Spec): void {
@@ -54,6 +56,7 @@ export function becomeUser(
   program: Program,
   spec: Spec,
   seccomp: { filter: Uint8Array; flags: number } | undefined,
+  onListener?: (listener: Reg) => void,
 ): void {
   const { tape } = program;
   const { user, noNewPrivileges } = spec.process;
@@ -90,7 +93,7 @@ export function becomeUser(
     // Without no_new_privs loading a filter needs CAP_SYS_ADMIN, so it comes before the last capset (seccomp(2)).
     const interim = sets.permitted | sets.effective | (1n << BigInt(CAP_SYS_ADMIN));
     setCapabilities(program, { ...sets, effective: interim, permitted: interim });
-    loadFilter(program, seccomp);
+    loadFilter(program, seccomp, onListener);
   }
   setCapabilities(program, sets);
   program.step('process.capabilities.ambient', 'set the ambient capabilities');
@@ -113,11 +116,17 @@ function setCapabilities(program: Program, sets: CapabilitySets): void {
   program.tape.syscall('capset', [program.tape.struct(capHeader()), program.tape.struct(capData(sets))]);
 }
 
-export function loadFilter(program: Program, seccomp: { filter: Uint8Array; flags: number }): void {
+/** With SECCOMP_FILTER_FLAG_NEW_LISTENER the call's result is a descriptor: `onListener` says what becomes of it. */
+export function loadFilter(
+  program: Program,
+  seccomp: { filter: Uint8Array; flags: number },
+  onListener?: (listener: Reg) => void,
+): void {
   const { tape } = program;
   program.step('linux.seccomp', `load the seccomp filter of ${seccomp.filter.length / 8} instructions`);
   const filter = tape.struct(sockFprog(seccomp.filter.length / 8, tape.bytes(seccomp.filter)));
-  tape.syscall('seccomp', [SECCOMP_SET_MODE_FILTER, seccomp.flags, filter]);
+  const listener = tape.syscall('seccomp', [SECCOMP_SET_MODE_FILTER, seccomp.flags, filter]);
+  if (listens(seccomp)) onListener?.(listener);
 }
 
 /** CAP_CHOWN or RLIMIT_CORE as a number. */

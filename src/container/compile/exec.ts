@@ -2,6 +2,7 @@
  * The tape of an exec: a further process in a running container. The player finds the init, clones into the container's
  * pid namespace and cgroup; the clone joins the other namespaces and becomes the program (DESIGN 3, hazards B14 and B15).
  */
+import { WherryError } from '../../errors.ts';
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
@@ -38,6 +39,7 @@ import { joinKeyring } from './keyring.ts';
 import { setAttributes } from './process.ts';
 import { Program } from './program.ts';
 import { type FoundProgram, findProgram } from './program-lookup.ts';
+import { listens } from './seccomp-listener.ts';
 
 export interface ExecInput {
   /** Names this play towards keel; not the container's. */
@@ -84,6 +86,13 @@ const EXEC_LANE = 1;
 const REFUSED_SLOT = 1;
 
 export function compileExec(input: ExecInput): AssembledTape {
+  if (listens(input.seccomp)) {
+    throw new WherryError(
+      'unimplemented',
+      'linux.seccomp: an exec in a container whose filter notifies a supervisor is not supported yet',
+      { path: 'linux.seccomp.listenerPath' },
+    );
+  }
   const program = new Program();
   const { tape } = program;
   resetProcess(program);

@@ -30,7 +30,6 @@ function stateOf(input: CreateInput, status: HookState['status']): HookState {
 /** The player's side, after the clone. */
 export function runHostHooks(program: Program, input: CreateInput, meeting: Rendezvous, pid: Reg): void {
   const { tape } = program;
-  program.close(meeting.init);
   meetInit(program, meeting.player, INIT_FAILED);
   const fail = () => {
     endInit(program, meeting.player, pid);
@@ -42,16 +41,15 @@ export function runHostHooks(program: Program, input: CreateInput, meeting: Rend
   }
   program.step('', 'let the init go on');
   sayGo(program, meeting.player);
-  program.close(meeting.player);
 }
 
 /** The init's side: its mounts stand, its root is still the host's. */
 export function runCreateHooks(program: Program, input: CreateInput, meeting: Rendezvous | undefined): void {
-  if (meeting !== undefined) {
+  // Its own copy of the player's end would hide the player's death.
+  if (meeting !== undefined) program.close(meeting.player);
+  if (meeting !== undefined && hasHostHooks(input.spec)) {
     program.step('hooks', 'wait for the hooks on the host');
-    program.close(meeting.player);
     meetPlayer(program, meeting.init);
-    program.close(meeting.init);
   }
   const hooks = input.spec.hooks?.createContainer ?? [];
   if (hooks.length === 0) return;

@@ -12,7 +12,7 @@ import {
   SIGCHLD,
   SIGKILL,
 } from '../../linux/constants.ts';
-import { cloneArgs, encode } from '../../linux/structs.ts';
+import { encode } from '../../linux/structs.ts';
 import type { Hook, Hooks } from '../../oci/types.ts';
 import type { DataRef, Reg } from '../../tape/refs.ts';
 import type { Program } from './program.ts';
@@ -128,8 +128,8 @@ function runHook(
   // Left from a hook before, where all are to run.
   if (index > 0) tape.store(tape.set(0), tape.slot(HookSlot.EXEC), 8);
   const pidfd = tape.space(8);
-  const args = cloneArgs({ flags: CLONE_PIDFD, exitSignal: SIGCHLD, pidfd });
-  const pid = tape.syscall('clone3', [tape.struct(args), args.bytes.length]);
+  // clone and not clone3: a filter of the container may be loaded already, and docker's refuses clone3.
+  const pid = tape.syscall('clone', [CLONE_PIDFD | SIGCHLD, 0, pidfd, 0, 0]);
   const parent = tape.label('hook_runs');
   const child = tape.label('hook');
   tape.jumpIfEqual(pid, 0, child);

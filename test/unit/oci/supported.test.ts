@@ -15,15 +15,6 @@ describe('fields that are not applied yet', () => {
     ['linux.intelRdt', (c) => (c.linux.intelRdt = {})],
     ['mounts[1].options[4]', (c) => c.mounts[1].options.push('tmpcopyup')],
     ['mounts[1].options[4]', (c) => c.mounts[1].options.push('idmap=uids=0-1-2')],
-    ['linux.seccomp.defaultAction', (c) => (c.linux.seccomp = { defaultAction: 'SCMP_ACT_NOTIFY' })],
-    [
-      'linux.seccomp.syscalls[0].action',
-      (c) =>
-        (c.linux.seccomp = {
-          defaultAction: 'SCMP_ACT_ALLOW',
-          syscalls: [{ names: ['mkdir'], action: 'SCMP_ACT_NOTIFY' }],
-        }),
-    ],
     ['linux.resources.unified', (c) => (c.linux.resources.unified = { 'memory.high': '1' })],
   ];
   for (const [path, edit] of cases) it(path, () => assert.deepEqual(refused(edit), [path]));
