@@ -33,7 +33,7 @@ const links = [
 ] as const;
 
 /** /dev of the host, bound in whole, is not to be filled. */
-function ownsDev(spec: Spec): boolean {
+export function ownsDev(spec: Spec): boolean {
   return (spec.mounts ?? []).some(
     (mount) =>
       components(mount.destination).join('/') === 'dev' &&

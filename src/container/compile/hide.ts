@@ -13,6 +13,7 @@ import {
 import { fieldOf, sizeOf } from '../../linux/structs-layout.ts';
 import type { Spec } from '../../oci/types.ts';
 import type { Reg } from '../../tape/refs.ts';
+import { ownsDev } from './devices.ts';
 import { newFilesystem } from './filesystem.ts';
 import type { Program } from './program.ts';
 
@@ -20,13 +21,15 @@ import type { Program } from './program.ts';
 const NULL_DEVICE = (3n << 32n) | 1n;
 
 /**
- * The host's /dev/null, opened once and proven to be 1:3: a bind source that is swapped meanwhile would show a host file
- * (CVE-2025-31133). Must be called before pivot_root.
+ * A /dev/null, opened once and proven to be 1:3: a bind source that is swapped meanwhile would show another file
+ * (CVE-2025-31133). The container's own where we make its /dev, else the host's. Must be called before pivot_root.
  */
-export function openNullDevice(program: Program): Reg {
+export function openNullDevice(program: Program, spec: Spec): Reg {
   const { tape } = program;
   program.step('linux.maskedPaths', 'open /dev/null and prove that it is the null device');
-  const device = tape.syscall('openat', [AT_FDCWD, '/dev/null', O_PATH | O_CLOEXEC, 0]);
+  const device = ownsDev(spec)
+    ? program.openInRoot(program.root, 'dev/null', O_PATH)
+    : tape.syscall('openat', [AT_FDCWD, '/dev/null', O_PATH | O_CLOEXEC, 0]);
   const stat = tape.space(sizeOf('statx'));
   tape.syscall('statx', [device, '', AT_EMPTY_PATH, STATX_TYPE, stat]);
   const number = tape.load(stat.at(fieldOf('statx', 'stx_rdev_major')[0], 8), 8);

@@ -37,12 +37,11 @@ import { hasNewNamespace, type JoinedNamespace, joinAfterClone } from './namespa
 import { setAttributes } from './process.ts';
 import type { Program } from './program.ts';
 import { findProgram } from './program-lookup.ts';
-import type { Rendezvous } from './rendezvous.ts';
 import { attachRoot, enterRoot } from './root.ts';
-import { handOverListener, listens } from './seccomp-listener.ts';
 import type { Sources } from './sources.ts';
 import { enterTimeNamespace } from './time-namespace.ts';
 import { becomeMappedRoot, type Gate, inUserNamespace, passGate } from './user-namespace.ts';
+import type { Rendezvous } from './rendezvous.ts';
 
 /** What the init inherits from the player by its registers. */
 export interface Inheritance {
@@ -92,11 +91,11 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
   tape.syscall('setsid', []);
   joinAfterClone(program, inheritance.joined);
   if (inUserNamespace(spec)) becomeMappedRoot(program);
-  const nullDevice = (spec.linux?.maskedPaths ?? []).length > 0 ? openNullDevice(program) : undefined;
 
   attachRoot(program, input, inheritance.sources);
   compileMounts(program, input, inheritance.sources);
   makeDevices(program, spec);
+  const nullDevice = (spec.linux?.maskedPaths ?? []).length > 0 ? openNullDevice(program, spec) : undefined;
   const slave = channel === undefined ? undefined : makeConsole(program, input, channel);
   runCreateHooks(program, input, inheritance.meeting);
   setNames(program, input);
@@ -109,34 +108,22 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
   enterRoot(program, input);
 
   joinKeyring(program, input);
-  const { meeting, start: result } = inheritance;
-  const keptEnd = listens(input.seccomp) ? meeting?.init : undefined;
-  const kept = [state, inheritance.ready, result, keptEnd].filter((descriptor) => descriptor !== undefined);
-  const places = placeDescriptors(program, {
+  const [stateDir, ready, start] = placeDescriptors(program, {
     preserve: input.caller?.preserveFds ?? 0,
     streams: inheritance.streams,
     slave,
-    kept,
-  });
-  const [stateDir, ready] = places as [Reg, Reg];
-  const start = result && places[2];
-  const end = keptEnd && places[kept.length - 1];
-  const onListener = (listener: Reg) => {
-    if (end !== undefined) handOverListener(program, end, listener);
-  };
+    kept: [state, inheritance.ready, ...(inheritance.start === undefined ? [] : [inheritance.start])],
+  }) as [Reg, Reg, Reg | undefined];
   setLimits(program, spec);
   setAttributes(program, spec);
   giveStreams(program, input);
-  becomeUser(program, spec, input.seccomp, onListener);
+  becomeUser(program, spec, input.seccomp);
   enterFolder(program, spec.process.cwd);
   const found = findProgram(program, spec);
   program.step('process.user.umask', 'set the umask');
   tape.syscall('umask', [spec.process.user.umask ?? 0o022]);
 
   if (input.startAtOnce === true) runStartHooks(program, input, start);
-  // With a listener the player must be there to take it.
-  const early = end !== undefined;
-  if (early) loadLate(program, input, onListener);
   program.step('', 'tell the player that the container is created');
   tape.syscall('write', [ready, 'c', 1]);
   program.close(ready);
@@ -147,14 +134,9 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
     runStartHooks(program, input, start);
   }
   program.close(stateDir);
-  if (!early) loadLate(program, input);
+  if (input.seccomp !== undefined && spec.process.noNewPrivileges === true)
+    loadFilter(program, input.seccomp);
   execute(program, found, spec.process.args[0] ?? '');
-}
-
-/** With no_new_privs the filter may be loaded by anybody, so it comes last. */
-function loadLate(program: Program, input: CreateInput, onListener?: (listener: Reg) => void): void {
-  if (input.seccomp === undefined || input.spec.process.noNewPrivileges !== true) return;
-  loadFilter(program, input.seccomp, onListener);
 }
 
 function enterCgroup(program: Program, input: CreateInput): void {
