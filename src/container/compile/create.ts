@@ -13,6 +13,7 @@ import { fieldOf } from '../../linux/structs-layout.ts';
 import type { AssembledTape } from '../../tape/assemble.ts';
 import type { Reg } from '../../tape/refs.ts';
 import { openForClone } from './cgroup-v2.ts';
+import { checkFilter } from './filter-check.ts';
 import { hasHostHooks, openStartResult, runHostHooks } from './hook-points.ts';
 import {
   createCgroup,
@@ -27,6 +28,8 @@ import { compileInit, setOomScore } from './init.ts';
 import { type CreateInput, INIT_FAILED } from './input.ts';
 import { joinBeforeClone, newNamespaceFlags, openNamespaces } from './namespaces.ts';
 import { Program } from './program.ts';
+import { openRendezvous } from './rendezvous.ts';
+import { connectListener, listens, passListener } from './seccomp-listener.ts';
 import { openSources } from './sources.ts';
 import {
   checkMappings,
@@ -38,7 +41,6 @@ import {
   openProcess,
   writeMaps,
 } from './user-namespace.ts';
-import { openRendezvous } from './rendezvous.ts';
 
 export type { CreateInput } from './input.ts';
 
@@ -56,7 +58,9 @@ export function compileCreate(input: CreateInput): AssembledTape {
   const cgroup = cloneInto === undefined ? undefined : openForClone(program, cloneInto);
 
   const start = openStartResult(program, input);
-  const meeting = hasHostHooks(input.spec) ? openRendezvous(program) : undefined;
+  const agent = listens(input.seccomp) ? connectListener(program, input.spec) : undefined;
+  const meets = hasHostHooks(input.spec) || agent !== undefined;
+  const meeting = meets ? openRendezvous(program) : undefined;
 
   program.step('', 'make the ready pipe');
   const ends = tape.space(8);
@@ -91,7 +95,12 @@ export function compileCreate(input: CreateInput): AssembledTape {
   }
   program.step('', 'wait until the container is created');
   program.close(writeEnd);
-  if (meeting !== undefined) runHostHooks(program, input, meeting, pid);
+  if (meeting !== undefined) {
+    program.close(meeting.init);
+    if (hasHostHooks(input.spec)) runHostHooks(program, input, meeting, pid);
+    if (agent !== undefined) passListener(program, input, meeting.player, agent, pid);
+    program.close(meeting.player);
+  }
   program.step('', 'wait until the container is created');
   const count = tape.syscall('read', [readEnd, tape.space(8), 1]);
   const created = tape.label('created');
@@ -103,7 +112,11 @@ export function compileCreate(input: CreateInput): AssembledTape {
 
   tape.place(init);
   compileInit(program, input, { ready: writeEnd, streams, joined, sources, gate, meeting, start });
-  return tape.assemble();
+  const assembled = tape.assemble();
+  if (input.seccomp !== undefined) {
+    checkFilter(assembled, input.seccomp.filter, input.spec);
+  }
+  return assembled;
 }
 
 export function openStreams(program: Program, input: Pick<CreateInput, 'stdio'>): OpenStream[] {

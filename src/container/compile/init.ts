@@ -37,11 +37,12 @@ import { hasNewNamespace, type JoinedNamespace, joinAfterClone } from './namespa
 import { setAttributes } from './process.ts';
 import type { Program } from './program.ts';
 import { findProgram } from './program-lookup.ts';
+import type { Rendezvous } from './rendezvous.ts';
 import { attachRoot, enterRoot } from './root.ts';
+import { handOverListener, listens } from './seccomp-listener.ts';
 import type { Sources } from './sources.ts';
 import { enterTimeNamespace } from './time-namespace.ts';
 import { becomeMappedRoot, type Gate, inUserNamespace, passGate } from './user-namespace.ts';
-import type { Rendezvous } from './rendezvous.ts';
 
 /** What the init inherits from the player by its registers. */
 export interface Inheritance {
@@ -108,22 +109,34 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
   enterRoot(program, input);
 
   joinKeyring(program, input);
-  const [stateDir, ready, start] = placeDescriptors(program, {
+  const { meeting, start: result } = inheritance;
+  const keptEnd = listens(input.seccomp) ? meeting?.init : undefined;
+  const kept = [state, inheritance.ready, result, keptEnd].filter((descriptor) => descriptor !== undefined);
+  const places = placeDescriptors(program, {
     preserve: input.caller?.preserveFds ?? 0,
     streams: inheritance.streams,
     slave,
-    kept: [state, inheritance.ready, ...(inheritance.start === undefined ? [] : [inheritance.start])],
-  }) as [Reg, Reg, Reg | undefined];
+    kept,
+  });
+  const [stateDir, ready] = places as [Reg, Reg];
+  const start = result && places[2];
+  const end = keptEnd && places[kept.length - 1];
+  const onListener = (listener: Reg) => {
+    if (end !== undefined) handOverListener(program, end, listener);
+  };
   setLimits(program, spec);
   setAttributes(program, spec);
   giveStreams(program, input);
-  becomeUser(program, spec, input.seccomp);
+  becomeUser(program, spec, input.seccomp, onListener);
   enterFolder(program, spec.process.cwd);
   const found = findProgram(program, spec);
   program.step('process.user.umask', 'set the umask');
   tape.syscall('umask', [spec.process.user.umask ?? 0o022]);
 
   if (input.startAtOnce === true) runStartHooks(program, input, start);
+  // With a listener the player must be there to take it.
+  const early = end !== undefined;
+  if (early) loadLate(program, input, onListener);
   program.step('', 'tell the player that the container is created');
   tape.syscall('write', [ready, 'c', 1]);
   program.close(ready);
@@ -134,9 +147,14 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
     runStartHooks(program, input, start);
   }
   program.close(stateDir);
-  if (input.seccomp !== undefined && spec.process.noNewPrivileges === true)
-    loadFilter(program, input.seccomp);
+  if (!early) loadLate(program, input);
   execute(program, found, spec.process.args[0] ?? '');
+}
+
+/** With no_new_privs the filter may be loaded by anybody, so it comes last. */
+function loadLate(program: Program, input: CreateInput, onListener?: (listener: Reg) => void): void {
+  if (input.seccomp === undefined || input.spec.process.noNewPrivileges !== true) return;
+  loadFilter(program, input.seccomp, onListener);
 }
 
 function enterCgroup(program: Program, input: CreateInput): void {
