@@ -12,6 +12,7 @@ export type ShimRuntime = Pick<
   | 'wait'
   | 'pids'
   | 'closeStdin'
+  | 'resize'
   | 'stats'
   | 'onEvent'
 >;

@@ -46,6 +46,8 @@ export interface TaskService {
 /** Go's zero time: "has not exited". */
 const NOT_EXITED = new Date(-62_135_596_800_000);
 const MAX_SIGNAL = 64;
+/** Rows and columns are unsigned short in struct winsize. */
+const MAX_TERMINAL_SIDE = 65535;
 
 const statuses: Readonly<Record<ContainerState['status'], Status>> = {
   creating: Status.UNKNOWN,
@@ -224,6 +226,22 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
     return {};
   }
 
+  async function resizePty(request: task.ResizePtyRequest, context: CallContext): Promise<Empty> {
+    const { key } = lookup(request, context);
+    for (const [field, value] of [
+      ['width', request.width],
+      ['height', request.height],
+    ] as const) {
+      if (value > MAX_TERMINAL_SIDE)
+        throw new WherryError('invalid-argument', `${field}: ${value} is more than ${MAX_TERMINAL_SIDE}`, {
+          path: field,
+        });
+    }
+    const execId = request.execId === '' ? undefined : request.execId;
+    await runtime.resize(key, execId, request.height, request.width);
+    return {};
+  }
+
   /** Never fails for an unknown id: containerd asks before there is one. */
   async function connect(request: task.ConnectRequest, context: CallContext): Promise<task.ConnectResponse> {
     const found = runtime.find(keyOf(request.id, context));
@@ -246,7 +264,7 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
     Checkpoint: missing('Checkpoint', task.CheckpointTaskRequest),
     Kill: unary({ request: task.KillRequest, response: Empty, handle: kill }),
     Exec: missing('Exec', task.ExecProcessRequest),
-    ResizePty: missing('ResizePty', task.ResizePtyRequest),
+    ResizePty: unary({ request: task.ResizePtyRequest, response: Empty, handle: resizePty }),
     CloseIO: unary({ request: task.CloseIORequest, response: Empty, handle: closeIo }),
     Update: missing('Update', task.UpdateTaskRequest),
     Wait: unary({ request: task.WaitRequest, response: task.WaitResponse, handle: wait }),

@@ -11,6 +11,8 @@ export class ExecRecord {
   /** A start runs or has failed: there is no second one. */
   startTried = false;
   exit: ExitInfo | undefined;
+  /** Token of its logger (binary://). */
+  logger: bigint | undefined;
   /** While the start runs: an exit must not be told before it. */
   exitHeld = false;
   exitTold = false;

@@ -13,8 +13,10 @@ import { type ExecContext, loadExecContext } from './exec-context.ts';
 import { ExecRecord } from './exec-record.ts';
 import { withHome } from './home.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
+import type { Loggers } from './loggers.ts';
 import type { ContainerRecord } from './record.ts';
-import { planStdio } from './stdio.ts';
+import { planStdio, type StdioPlan } from './stdio.ts';
+import { DRAIN_MS } from './streams.ts';
 import type { ExecRequest, ExecState, ExitInfo, OperationContext, RuntimeEvent } from './types.ts';
 
 const ESRCH = 3;
@@ -26,6 +28,7 @@ const FAILED_STATUS = 255;
 
 export interface ExecDependencies {
   keel: Keel;
+  loggers: Loggers;
   cgroups: CgroupHost;
   nextToken(): bigint;
   emit(event: RuntimeEvent): void;
@@ -136,6 +139,11 @@ export class Execs {
     await this.#deps.keel.closeStdin(this.#get(record, execId).token);
   }
 
+  /** What keel knows it by. */
+  token(record: ContainerRecord, execId: string): bigint {
+    return this.#get(record, execId).token;
+  }
+
   /** From keel. True: it was one of ours. */
   onRegistered(registration: Registration): boolean {
     const exec = this.#byToken.get(registration.token);
@@ -179,7 +187,7 @@ export class Execs {
       id: record.key.id,
       spec,
       init: { pid: record.pid, pidfdInode: record.pidfdInode },
-      stdio: caller === undefined ? await planStdio(request.stdio) : { kind: 'inherit' },
+      stdio: await this.#planStdio(exec),
       cgroup: execCgroup(this.#deps.cgroups, record, request.cgroups ?? {}),
       seccomp: settled.seccomp,
       noNewKeyring: settled.noNewKeyring,
@@ -205,9 +213,23 @@ export class Execs {
     return pid;
   }
 
+  async #planStdio(exec: ExecRecord): Promise<StdioPlan> {
+    const { request, container } = exec;
+    if (request.caller !== undefined) return { kind: 'inherit' };
+    const terminal = request.process.terminal === true;
+    const { namespace } = container.key;
+    const { nextToken } = this.#deps;
+    // What it leaves behind may hold its streams.
+    const context = { id: request.execId, namespace, terminal, copied: true, nextToken };
+    const plan = await planStdio(request.stdio, context);
+    if (plan.kind !== 'inherit') exec.logger = plan.logger?.token;
+    return plan;
+  }
+
   /** What was opened for it is closed, so that clients see the end of its streams. */
   async #fail(exec: ExecRecord): Promise<void> {
     await this.#deps.keel.signal(exec.token, SIGKILL);
+    if (exec.logger !== undefined) await this.#deps.loggers.kill(exec.logger);
     await this.#deps.keel.release(exec.token);
     this.#byToken.delete(exec.token);
     exec.noteFailure({ pid: 0, exitStatus: FAILED_STATUS, exitedAt: new Date() });
@@ -216,7 +238,8 @@ export class Execs {
   async #forget(exec: ExecRecord): Promise<void> {
     exec.container.execs.delete(exec.request.execId);
     this.#byToken.delete(exec.token);
-    await this.#deps.keel.release(exec.token);
+    await this.#deps.keel.release(exec.token, DRAIN_MS);
+    if (exec.logger !== undefined) await this.#deps.loggers.stop(exec.logger);
   }
 
   #noteExit(exec: ExecRecord, exitStatus: number, exitedAt: Date): void {

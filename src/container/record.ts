@@ -34,6 +34,8 @@ export interface StoredContainer {
   annotations: Record<string, string>;
   ociVersion: string;
   rootfsMounts: MountSpec[];
+  /** Token of its logger (binary://). */
+  logger?: string;
   cgroup: Pick<CgroupPlan, 'paths' | 'relative' | 'remove'> | undefined;
   hooks?: LaterHooks;
 }
@@ -64,6 +66,8 @@ export class ContainerRecord {
   annotations: Record<string, string> = {};
   ociVersion = '';
   rootfsMounts: MountSpec[] = [];
+  /** Token of its logger (binary://). */
+  logger: bigint | undefined;
   cgroup: StoredContainer['cgroup'];
   hooks: LaterHooks | undefined;
   /** What further processes need of config.json; undefined: not read back yet after a restart. */
@@ -156,6 +160,7 @@ export class ContainerRecord {
       annotations: this.annotations,
       ociVersion: this.ociVersion,
       rootfsMounts: this.rootfsMounts,
+      ...(this.logger !== undefined && { logger: this.logger.toString() }),
       cgroup: this.cgroup,
       ...(this.hooks !== undefined && { hooks: this.hooks }),
     };

@@ -34,6 +34,7 @@ import { Ooms } from './ooms.ts';
 import { ContainerRecord } from './record.ts';
 import { planStdio, type StdioPlan } from './stdio.ts';
 import { StateStore, scopeFolder } from './store.ts';
+import { assertResized, DRAIN_MS } from './streams.ts';
 import type {
   ContainerKey,
   ContainerRuntime,
@@ -295,6 +296,12 @@ export class Runtime implements ContainerRuntime {
     await this.#keel.closeStdin(this.#get(key).token);
   }
 
+  async resize(key: ContainerKey, execId: string | undefined, rows: number, cols: number): Promise<void> {
+    const record = this.#get(key);
+    const token = execId === undefined ? record.token : this.#execs.token(record, execId);
+    assertResized(await this.#keel.resize(token, rows, cols));
+  }
+
   async stats(key: ContainerKey): Promise<CgroupStats> {
     return this.#reader(this.#get(key)).sample();
   }
@@ -401,7 +408,7 @@ export class Runtime implements ContainerRuntime {
   /** From keel: a registered init ended. */
   onExit(exit: ProcessExit): void {
     const waitStatus = exit.known ? exit.waitStatus : 255 << 8;
-    if (this.#execs.onExit(exit, exitStatusOf(waitStatus))) return;
+    if (this.#execs.onExit(exit, exitStatusOf(waitStatus)) || this.#loggers.onExit(exit)) return;
     const record = this.#byToken.get(exit.token);
     // Unknown: deleted meanwhile. Without a status the parent tells it (noteExit) or nobody can.
     if (record === undefined) {
@@ -500,7 +507,7 @@ export class Runtime implements ContainerRuntime {
       rootfs: record.rootfs,
       rootfsMounts: request.rootfsMounts,
       stateDir: record.dir,
-      stdio: caller === undefined ? await planStdio(request.stdio) : { kind: 'inherit' },
+      stdio: await this.#planStdio(request, record, spec),
       cgroup,
       cgroups: this.#cgroups,
       seccomp: filter,
@@ -544,10 +551,23 @@ export class Runtime implements ContainerRuntime {
     }
   }
 
+  async #planStdio(request: CreateRequest, record: ContainerRecord, { process }: Spec): Promise<StdioPlan> {
+    if (request.caller !== undefined) return { kind: 'inherit' };
+    const { id, namespace } = request.key;
+    const terminal = process.terminal === true;
+    // Processes of a pid namespace that is not its own may outlive the init and hold its streams.
+    const copied = record.execContext !== undefined && !hasOwnPidNamespace(record.execContext);
+    const nextToken = () => this.#nextToken++;
+    const plan = await planStdio(request.stdio, { id, namespace, terminal, copied, nextToken });
+    if (plan.kind !== 'inherit') record.logger = plan.logger?.token;
+    return plan;
+  }
+
   /** After a failed create: the init is gone or is killed, mounts and cgroups go, the folder goes. */
   async #undo(record: ContainerRecord, context: OperationContext): Promise<void> {
     try {
       await this.#keel.signal(record.token, SIGKILL);
+      if (record.logger !== undefined) await this.#loggers.kill(record.logger);
       await this.#removeAll(record, context);
       if (record.pid !== 0) await this.#poststop(record, context);
     } catch (error) {
@@ -593,7 +613,7 @@ export class Runtime implements ContainerRuntime {
       if (attempt >= REMOVE_TRIES) throw error;
       await sleep(Math.min(2 ** attempt, 250));
     }
-    await this.#keel.release(record.token);
+    await this.#keel.release(record.token, DRAIN_MS);
     this.#store.remove(record.dir);
   }
 

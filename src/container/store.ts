@@ -121,6 +121,7 @@ function revive(dir: string, stored: StoredContainer): ContainerRecord {
   record.annotations = stored.annotations;
   record.ociVersion = stored.ociVersion;
   record.rootfsMounts = stored.rootfsMounts;
+  if (stored.logger !== undefined) record.logger = BigInt(stored.logger);
   record.cgroup = stored.cgroup;
   record.hooks = stored.hooks;
   record.exitHeld = false;

@@ -20,14 +20,16 @@ import { iovecs, msghdr, scmRights, scmRightsOffset, sockaddrUn, winsize } from 
 import type { Reg } from '../../tape/refs.ts';
 import { type CreateInput, PlayerDescriptor } from './input.ts';
 import type { Program } from './program.ts';
+import { EndKind, giveToKeel } from './register.ts';
 
 /** sockaddr_un's path, its NUL included (unix(7)). */
 const SOCKET_PATH_MAX = 108;
 
 /** Where the master goes; the connection is made on the host, before the root changes. */
-export function openConsoleChannel(program: Program, input: Pick<CreateInput, 'caller'>): Reg {
+export function openConsoleChannel(program: Program, input: Pick<CreateInput, 'caller' | 'stdio'>): Reg {
   const { tape } = program;
-  const { caller } = input;
+  const { caller, stdio } = input;
+  if (stdio.kind === 'terminal') return tape.set(PlayerDescriptor.REGISTRATION);
   if (caller?.consoleSocket === undefined) {
     return tape.set(PlayerDescriptor.CONSOLE);
   }
@@ -60,7 +62,7 @@ export function makeConsole(program: Program, input: CreateInput, channel: Reg):
   program.close(view);
   program.close(place);
 
-  sendTerminal(program, channel, master);
+  sendTerminal(program, input, channel, master);
   return slave;
 }
 
@@ -85,9 +87,19 @@ export function openTerminal(
 }
 
 /** Sends the master over the channel and closes it here. */
-export function sendTerminal(program: Program, channel: Reg, master: Reg): void {
+export function sendTerminal(
+  program: Program,
+  input: Pick<CreateInput, 'token' | 'stdio'>,
+  channel: Reg,
+  master: Reg,
+): void {
   const { tape } = program;
   program.step('process.terminal', 'hand the terminal to its keeper');
+  if (input.stdio.kind === 'terminal') {
+    giveToKeel(program, input.token, [[EndKind.master, master]]);
+    program.close(master);
+    return;
+  }
   const rights = scmRights([0]);
   const control = tape.struct(rights);
   tape.store(master, control.at(scmRightsOffset(0), 4), 4);

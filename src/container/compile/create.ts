@@ -15,15 +15,7 @@ import type { Reg } from '../../tape/refs.ts';
 import { openForClone } from './cgroup-v2.ts';
 import { checkFilter } from './filter-check.ts';
 import { hasHostHooks, openStartResult, runHostHooks } from './hook-points.ts';
-import {
-  createCgroup,
-  makeStartGate,
-  mountRootfs,
-  type OpenStream,
-  openInput,
-  openOutput,
-  resetProcess,
-} from './host.ts';
+import { createCgroup, makeStartGate, mountRootfs, resetProcess } from './host.ts';
 import { compileInit, setOomScore } from './init.ts';
 import { type CreateInput, INIT_FAILED } from './input.ts';
 import { joinBeforeClone, newNamespaceFlags, openNamespaces } from './namespaces.ts';
@@ -31,6 +23,7 @@ import { Program } from './program.ts';
 import { openRendezvous } from './rendezvous.ts';
 import { connectListener, listens, passListener } from './seccomp-listener.ts';
 import { openSources } from './sources.ts';
+import { openStreams } from './streams.ts';
 import {
   checkMappings,
   hasNewUserNamespace,
@@ -117,20 +110,6 @@ export function compileCreate(input: CreateInput): AssembledTape {
     checkFilter(assembled, input.seccomp.filter, input.spec);
   }
   return assembled;
-}
-
-export function openStreams(program: Program, input: Pick<CreateInput, 'stdio'>): OpenStream[] {
-  const { stdio } = input;
-  if (stdio.kind === 'inherit') return [];
-  const stdin = openInput(program, stdio.stdin);
-  const stdout = openOutput(program, stdio.stdout, 'stdout');
-  const same =
-    stdio.stdout.type !== 'null' && stdio.stderr.type !== 'null' && stdio.stdout.path === stdio.stderr.path;
-  return [
-    stdin,
-    stdout,
-    same ? { container: stdout.container } : openOutput(program, stdio.stderr, 'stderr'),
-  ];
 }
 
 /** Written beside it and renamed, so that a watcher never reads half a number; no newline, as runc. */

@@ -1,9 +1,9 @@
 /** The descriptors that a program begins with: 0-2, then those that the caller preserves, and nothing else. */
 import { F_DUPFD_CLOEXEC, O_CLOEXEC, TIOCSCTTY } from '../../linux/constants.ts';
 import type { Reg } from '../../tape/refs.ts';
-import type { OpenStream } from './host.ts';
 import { PlayerDescriptor } from './input.ts';
 import type { Program } from './program.ts';
+import type { OpenStream } from './streams.ts';
 
 const MAX_DESCRIPTOR = 0xffff_ffff;
 

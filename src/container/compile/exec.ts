@@ -30,16 +30,18 @@ import type { Label, Reg } from '../../tape/refs.ts';
 import type { StdioPlan } from '../stdio.ts';
 import type { CallerContext } from '../types.ts';
 import { openConsoleChannel, openTerminal, sendTerminal } from './console.ts';
-import { openStreams, writePidFile } from './create.ts';
+import { writePidFile } from './create.ts';
 import { becomeUser, loadFilter, setLimits } from './credentials.ts';
 import { placeDescriptors } from './descriptors.ts';
-import { type OpenStream, resetProcess } from './host.ts';
-import { enterFolder, giveStreams, register, setOomScore } from './init.ts';
+import { resetProcess } from './host.ts';
+import { enterFolder, giveStreams, setOomScore } from './init.ts';
 import { joinKeyring } from './keyring.ts';
 import { setAttributes } from './process.ts';
 import { Program } from './program.ts';
 import { type FoundProgram, findProgram } from './program-lookup.ts';
+import { register } from './register.ts';
 import { listens } from './seccomp-listener.ts';
+import { type OpenStream, openStreams } from './streams.ts';
 
 export interface ExecInput {
   /** Names this play towards keel; not the container's. */
@@ -225,7 +227,7 @@ function becomeProgram(program: Program, input: ExecInput, inheritance: Inherita
     program.step('process.terminal', 'open the root');
     tape.syscall('openat', [AT_FDCWD, '/', O_PATH | O_DIRECTORY | O_CLOEXEC, 0], { into: program.root });
     const terminal = openTerminal(program, input);
-    sendTerminal(program, channel, terminal.master);
+    sendTerminal(program, input, channel, terminal.master);
     slave = terminal.slave;
   }
   const [ready] = placeDescriptors(program, {

@@ -4,7 +4,6 @@ import { WherryError } from '../../errors.ts';
 import {
   AT_FDCWD,
   AT_RECURSIVE,
-  F_SETFL,
   MS_DIRSYNC,
   MS_MANDLOCK,
   MS_NOATIME,
@@ -16,20 +15,13 @@ import {
   MS_RELATIME,
   MS_STRICTATIME,
   MS_SYNCHRONOUS,
-  O_APPEND,
   O_CLOEXEC,
-  O_CREAT,
   O_DIRECTORY,
-  O_NONBLOCK,
   O_PATH,
-  O_RDONLY,
-  O_WRONLY,
   OPEN_TREE_CLOEXEC,
   OPEN_TREE_CLONE,
   S_IFIFO,
 } from '../../linux/constants.ts';
-import type { Reg } from '../../tape/refs.ts';
-import type { StreamTarget } from '../stdio.ts';
 import type { MountSpec } from '../types.ts';
 import { setDeviceProgram } from './cgroup-v2.ts';
 import { checkedMountOptions } from './mount-options.ts';
@@ -161,46 +153,6 @@ export function mountRootfs(
     }
     tape.syscall('mount', [mount.source, onto, mount.type, flags, text]);
   });
-}
-
-/** A stream's descriptor for the container and the ends that keel keeps. */
-export interface OpenStream {
-  /** undefined: /dev/null, which the player already has. */
-  container: Reg | undefined;
-  /** A reader (stdout, stderr) and a writer (all), FIFOs only. */
-  reader?: Reg;
-  writer?: Reg;
-}
-
-/**
- * A FIFO for output goes to the container directly. The own reader is opened first: with it the writer's open never
- * blocks, and a vanished reader costs the container no SIGPIPE. keel drops both ends after the exit (docs/internals.md).
- */
-export function openOutput(program: Program, target: StreamTarget, field: string): OpenStream {
-  if (target.type === 'null') return { container: undefined };
-  const { tape } = program;
-  program.step(field, `open ${target.path} for ${field}`);
-  if (target.type === 'file') {
-    const flags = O_WRONLY | O_APPEND | O_CLOEXEC | (target.create ? O_CREAT : 0);
-    return { container: tape.syscall('openat', [AT_FDCWD, target.path, flags, 0o644]) };
-  }
-  const reader = tape.syscall('openat', [AT_FDCWD, target.path, O_RDONLY | O_NONBLOCK | O_CLOEXEC, 0]);
-  const writer = tape.syscall('openat', [AT_FDCWD, target.path, O_WRONLY | O_CLOEXEC, 0]);
-  return { container: writer, reader, writer };
-}
-
-export function openInput(program: Program, target: StreamTarget): OpenStream {
-  if (target.type === 'null') return { container: undefined };
-  const { tape } = program;
-  program.step('stdin', `open ${target.path} for stdin`);
-  if (target.type === 'file') {
-    return { container: tape.syscall('openat', [AT_FDCWD, target.path, O_RDONLY | O_CLOEXEC, 0]) };
-  }
-  const reader = tape.syscall('openat', [AT_FDCWD, target.path, O_RDONLY | O_NONBLOCK | O_CLOEXEC, 0]);
-  const writer = tape.syscall('openat', [AT_FDCWD, target.path, O_WRONLY | O_NONBLOCK | O_CLOEXEC, 0]);
-  // The container's end must block as a pipe does.
-  tape.syscall('fcntl', [reader, F_SETFL, 0]);
-  return { container: reader, writer };
 }
 
 function components(path: string): string[] {

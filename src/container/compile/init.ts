@@ -6,7 +6,6 @@ import {
   AT_FDCWD,
   CLONE_NEWCGROUP,
   IFF_UP,
-  MSG_NOSIGNAL,
   O_CLOEXEC,
   O_DIRECTORY,
   O_NOFOLLOW,
@@ -19,7 +18,7 @@ import {
   SOCK_DGRAM,
   STATX_TYPE,
 } from '../../linux/constants.ts';
-import { ifreqFlags, iovecs, msghdr, scmRights, scmRightsOffset } from '../../linux/structs.ts';
+import { ifreqFlags } from '../../linux/structs.ts';
 import { fieldOf, sizeOf } from '../../linux/structs-layout.ts';
 import type { Reg } from '../../tape/refs.ts';
 import { makeConsole, openConsoleChannel } from './console.ts';
@@ -29,18 +28,19 @@ import { makeDevices } from './devices.ts';
 import { newFilesystem } from './filesystem.ts';
 import { maskPaths, openNullDevice, protectPaths } from './hide.ts';
 import { runCreateHooks, runStartHooks } from './hook-points.ts';
-import type { OpenStream } from './host.ts';
-import { type CreateInput, PlayerDescriptor } from './input.ts';
+import type { CreateInput } from './input.ts';
 import { joinKeyring } from './keyring.ts';
 import { compileMounts } from './mounts.ts';
 import { hasNewNamespace, type JoinedNamespace, joinAfterClone } from './namespaces.ts';
 import { setAttributes } from './process.ts';
 import type { Program } from './program.ts';
 import { findProgram } from './program-lookup.ts';
+import { register } from './register.ts';
 import type { Rendezvous } from './rendezvous.ts';
 import { attachRoot, enterRoot } from './root.ts';
 import { handOverListener, listens } from './seccomp-listener.ts';
 import type { Sources } from './sources.ts';
+import type { OpenStream } from './streams.ts';
 import { enterTimeNamespace } from './time-namespace.ts';
 import { becomeMappedRoot, type Gate, inUserNamespace, passGate } from './user-namespace.ts';
 
@@ -60,16 +60,6 @@ export interface Inheritance {
   /** The file for the outcome of startContainer hooks. */
   start?: Reg | undefined;
 }
-
-/** Kinds of descriptors in the registration message (docs/internals.md). */
-const Kind = {
-  pidfd: 1,
-  stdinWriter: 2,
-  stdoutReader: 3,
-  stdoutWriter: 4,
-  stderrReader: 5,
-  stderrWriter: 6,
-} as const;
 
 export function compileInit(program: Program, input: CreateInput, inheritance: Inheritance): void {
   const { tape } = program;
@@ -169,48 +159,6 @@ function enterCgroup(program: Program, input: CreateInput): void {
     program.step('linux.namespaces', 'make the cgroup namespace');
     program.tape.syscall('unshare', [CLONE_NEWCGROUP]);
   }
-}
-
-/** Who we are, told to keel before anything else, with the stream ends that it keeps. */
-export function register(
-  program: Program,
-  input: Pick<CreateInput, 'token'>,
-  inheritance: Pick<Inheritance, 'streams'>,
-): void {
-  const { tape } = program;
-  program.step('', 'register with keel');
-  const pid = tape.syscall('getpid', []);
-  const pidfd = tape.syscall('pidfd_open', [pid, 0]);
-  const [stdin, stdout, stderr] = inheritance.streams;
-  const ends: [number, Reg][] = [[Kind.pidfd, pidfd]];
-  if (stdin?.writer !== undefined) ends.push([Kind.stdinWriter, stdin.writer]);
-  if (stdout?.reader !== undefined) ends.push([Kind.stdoutReader, stdout.reader]);
-  if (stdout?.writer !== undefined) ends.push([Kind.stdoutWriter, stdout.writer]);
-  if (stderr?.reader !== undefined) ends.push([Kind.stderrReader, stderr.reader]);
-  if (stderr?.writer !== undefined) ends.push([Kind.stderrWriter, stderr.writer]);
-  const body = Buffer.alloc(32);
-  body.writeBigUInt64LE(input.token, 0);
-  body.writeUInt32LE(ends.length, 8);
-  ends.forEach(([kind], index) => {
-    body.writeUInt8(kind, 16 + index);
-  });
-  const rights = scmRights(ends.map(() => 0));
-  const control = tape.struct(rights);
-  ends.forEach(([, descriptor], index) => {
-    tape.store(descriptor, control.at(scmRightsOffset(index), 4), 4);
-  });
-  const message = tape.struct(
-    msghdr({
-      iov: tape.struct(iovecs([{ at: tape.bytes(body), length: body.length }])),
-      iovCount: 1,
-      control: { at: control, length: rights.bytes.length },
-    }),
-  );
-  tape.syscall('sendmsg', [PlayerDescriptor.REGISTRATION, message, MSG_NOSIGNAL]);
-  for (const [, descriptor] of ends.slice(1)) {
-    if (descriptor !== stdout?.container && descriptor !== stderr?.container) program.close(descriptor);
-  }
-  program.close(pidfd);
 }
 
 export function setOomScore(program: Program, input: Pick<CreateInput, 'spec'>): void {

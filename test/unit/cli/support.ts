@@ -124,6 +124,8 @@ export class MemoryRuntime implements ContainerRuntime {
   closeStdin(): Promise<void> {
     return Promise.reject(unused());
   }
+
+  async resize(): Promise<void> {}
   stats(): Promise<never> {
     return Promise.reject(unused());
   }

@@ -133,6 +133,10 @@ export class MemoryRuntime implements ShimRuntime {
     this.stdinClosed.push(this.entry(key).state.key.id);
   }
 
+  async resize(key: ContainerKey): Promise<void> {
+    this.entry(key);
+  }
+
   async stats(key: ContainerKey): Promise<CgroupStats> {
     this.entry(key);
     this.cpu += 1000n;

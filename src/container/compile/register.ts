@@ -1,0 +1,77 @@
+/** The message by which a process tells keel who it is, and gives it the ends of its streams (docs/internals.md). */
+import { MSG_NOSIGNAL } from '../../linux/constants.ts';
+import { iovecs, msghdr, scmRights, scmRightsOffset } from '../../linux/structs.ts';
+import type { Reg } from '../../tape/refs.ts';
+import { type CreateInput, PlayerDescriptor } from './input.ts';
+import type { Program } from './program.ts';
+import type { OpenStream } from './streams.ts';
+
+/** Kinds of descriptors; the twin of StreamEnd in native/wire.h. */
+export const EndKind = {
+  pidfd: 1,
+  stdinWriter: 2,
+  stdoutReader: 3,
+  stdoutWriter: 4,
+  stderrReader: 5,
+  stderrWriter: 6,
+  master: 7,
+  stdinReader: 8,
+  stdoutPipe: 9,
+  stderrPipe: 10,
+} as const;
+
+type End = [kind: number, descriptor: Reg | undefined];
+
+/** Who we are, told to keel before anything else, with the stream ends that it keeps; here they are closed. */
+export function register(
+  program: Program,
+  input: Pick<CreateInput, 'token'>,
+  { streams }: { streams: readonly OpenStream[] },
+): void {
+  const { tape } = program;
+  program.step('', 'register with keel');
+  const pid = tape.syscall('getpid', []);
+  const pidfd = tape.syscall('pidfd_open', [pid, 0]);
+  const [stdin, stdout, stderr] = streams;
+  const ends: End[] = [
+    [EndKind.stdinWriter, stdin?.writer],
+    [EndKind.stdinReader, stdin?.source],
+    [EndKind.stdoutReader, stdout?.reader],
+    [EndKind.stdoutWriter, stdout?.writer],
+    [EndKind.stdoutPipe, stdout?.source],
+    [EndKind.stderrReader, stderr?.reader],
+    [EndKind.stderrWriter, stderr?.writer],
+    [EndKind.stderrPipe, stderr?.source],
+  ];
+  giveToKeel(program, input.token, [[EndKind.pidfd, pidfd], ...ends]);
+  for (const [, descriptor] of ends) {
+    if (descriptor !== undefined && descriptor !== stdout?.container && descriptor !== stderr?.container)
+      program.close(descriptor);
+  }
+  program.close(pidfd);
+}
+
+/** One message on the registration socket; descriptors that are undefined are left out. */
+export function giveToKeel(program: Program, token: bigint, all: readonly End[]): void {
+  const { tape } = program;
+  const ends = all.filter((end): end is [number, Reg] => end[1] !== undefined);
+  const body = Buffer.alloc(32);
+  body.writeBigUInt64LE(token, 0);
+  body.writeUInt32LE(ends.length, 8);
+  ends.forEach(([kind], index) => {
+    body.writeUInt8(kind, 16 + index);
+  });
+  const rights = scmRights(ends.map(() => 0));
+  const control = tape.struct(rights);
+  ends.forEach(([, descriptor], index) => {
+    tape.store(descriptor, control.at(scmRightsOffset(index), 4), 4);
+  });
+  const message = tape.struct(
+    msghdr({
+      iov: tape.struct(iovecs([{ at: tape.bytes(body), length: body.length }])),
+      iovCount: 1,
+      control: { at: control, length: rights.bytes.length },
+    }),
+  );
+  tape.syscall('sendmsg', [PlayerDescriptor.REGISTRATION, message, MSG_NOSIGNAL]);
+}
