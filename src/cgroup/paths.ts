@@ -12,21 +12,20 @@ export interface CgroupPathRequest {
   id: string;
   /** Absolute folder for containers that name no cgroup; DEFAULT_PARENT. */
   defaultParent?: string;
-  /** The systemd driver was asked for. */
-  systemd?: boolean;
 }
 
 /** Given a process' own cgroup in a hierarchy, the container's in it. */
 export type CgroupPath = (own: string) => string;
 
-/** invalid-argument for paths that leave the hierarchy or name its root; unimplemented for systemd's form. */
+/** invalid-argument for paths that leave the hierarchy or name its root; also for systemd's form, which systemd.ts reads. */
 export function resolveCgroupsPath(request: CgroupPathRequest): CgroupPath {
   const { cgroupsPath, id, defaultParent = DEFAULT_PARENT } = request;
-  if (request.systemd === true || isSystemdForm(cgroupsPath)) {
-    throw new WherryError('unimplemented', `${FIELD}: the systemd cgroup driver is not supported yet`, {
-      path: FIELD,
-      hint: 'use the cgroupfs driver and a path such as /parent/name',
-    });
+  if (isSystemdForm(cgroupsPath)) {
+    throw new WherryError(
+      'invalid-argument',
+      `${FIELD}: ${JSON.stringify(cgroupsPath)} has the systemd cgroup driver's form, slice:prefix:name`,
+      { path: FIELD, hint: 'ask for that driver (--systemd-cgroup) or give a path such as /parent/name' },
+    );
   }
   const wanted = cgroupsPath === '' ? `${defaultParent}/${id}` : cgroupsPath;
   // Cleaning "a/../b" would be a guess at what was meant; a path that climbs is an attempt or a mistake.

@@ -57,7 +57,7 @@ interface Place {
 }
 
 /**
- * Throws invalid-argument (values, path), unimplemented (systemd), failed-precondition (a limit whose controller this
+ * Throws invalid-argument (values, path), failed-precondition (a limit whose controller this
  * host lacks; a cgroup in use), each with the field.
  */
 export function planCgroup(

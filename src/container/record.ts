@@ -31,6 +31,7 @@ export interface StoredContainer {
   createdAt: string;
   exit?: { pid: number; exitStatus: number; exitedAt: string; reason?: ExitReason; signal?: number };
   oomKills?: number;
+  unit?: string;
   annotations: Record<string, string>;
   ociVersion: string;
   rootfsMounts: MountSpec[];
@@ -56,6 +57,8 @@ export class ContainerRecord {
   pidfdInode = 0n;
   createdAt = new Date();
   exit: ExitInfo | undefined;
+  /** systemd's unit whose cgroup it has. */
+  unit: string | undefined;
   oomKills = 0;
   /** Kills that no event has told yet. */
   oomUntold = false;
@@ -156,6 +159,7 @@ export class ContainerRecord {
       ...(this.exit === undefined
         ? {}
         : { exit: { ...this.exit, exitedAt: this.exit.exitedAt.toISOString() } }),
+      ...(this.unit !== undefined && { unit: this.unit }),
       ...(this.oomKills > 0 && { oomKills: this.oomKills }),
       annotations: this.annotations,
       ociVersion: this.ociVersion,

@@ -32,6 +32,7 @@ import { Loggers } from './loggers.ts';
 import { checkLabels } from './lsm.ts';
 import { Ooms } from './ooms.ts';
 import { ContainerRecord } from './record.ts';
+import { Scopes } from './scopes.ts';
 import { planStdio, type StdioPlan } from './stdio.ts';
 import { StateStore, scopeFolder } from './store.ts';
 import { assertResized, DRAIN_MS } from './streams.ts';
@@ -89,6 +90,7 @@ export class Runtime implements ContainerRuntime {
   readonly #execs: Execs;
   readonly #loggers: Loggers;
   readonly #ooms: Ooms;
+  readonly #scopes: Scopes;
   /** Unique across restarts of wherryd: keel may still know tokens of the last one. */
   #nextToken = BigInt(Date.now()) << 20n;
 
@@ -107,6 +109,7 @@ export class Runtime implements ContainerRuntime {
       onIdle: (record) => this.#announceExit(record),
     });
     this.#cgroupParent = dependencies.cgroupParent;
+    this.#scopes = new Scopes(this.#cgroups.mode, this.#keel, () => this.#nextToken++);
     this.#ooms = new Ooms(
       this.#cgroups.mode,
       (event) => this.#emit(event),
@@ -140,12 +143,12 @@ export class Runtime implements ContainerRuntime {
         request.rootfsOverlay?.lower ?? rootfsOf(given, request.bundle),
         request.rootfsMounts,
       );
+      const unit = request.systemdCgroup === true ? this.#scopes.unitOf(spec, request.key.id) : undefined;
       const cgroup = planCgroup(this.#cgroups, {
-        cgroupsPath: spec.linux?.cgroupsPath ?? '',
+        cgroupsPath: unit?.path ?? spec.linux?.cgroupsPath ?? '',
         defaultParent: this.#parentOf(request.key),
         id: request.key.id,
         resources: spec.linux?.resources,
-        systemd: request.systemdCgroup === true,
       });
       record.cgroup = { paths: cgroup.paths, relative: cgroup.relative, remove: cgroup.remove };
       for (const warning of cgroup.warnings) this.#log.warn(warning, logFields(request.key));
@@ -163,7 +166,13 @@ export class Runtime implements ContainerRuntime {
       saved.catch(() => {});
       record.filtered = filter !== undefined;
       record.oomKills = oomKills(cgroup.paths, this.#cgroups.mode);
-      await this.#playCreate(request, record, spec, cgroup, filter);
+      const leaveScope = unit === undefined ? undefined : await this.#scopes.open(unit, request.key.id, spec);
+      record.unit = unit?.name;
+      try {
+        await this.#playCreate(request, record, spec, cgroup, filter);
+      } finally {
+        await leaveScope?.();
+      }
       this.#ooms.watch(record);
       await saved;
       if (record.exit === undefined) record.status = request.startAtOnce === true ? 'running' : 'created';
@@ -343,11 +352,13 @@ export class Runtime implements ContainerRuntime {
   async update(key: ContainerKey, resources: LinuxResources, context: OperationContext): Promise<string[]> {
     const record = this.#get(key);
     if (record.exit !== undefined || record.status === 'creating') throw notRunning('failed-precondition');
-    return updateResources(record, resources, {
+    const warnings = await updateResources(record, resources, {
       cgroups: this.#cgroups,
       host: context.host ?? this.#keel,
       nextToken: () => this.#nextToken++,
     });
+    if (record.unit !== undefined) await this.#scopes.update(record.unit, resources);
+    return warnings;
   }
 
   async exec(request: ExecRequest, _context: OperationContext): Promise<ExecState> {
@@ -426,6 +437,7 @@ export class Runtime implements ContainerRuntime {
   /** At the daemon's end: the folder that held containers' cgroups goes too, if it is empty. */
   close(): void {
     this.#ooms.close();
+    this.#scopes.close();
     const mounts = [...this.#cgroups.hierarchies, this.#cgroups.unified].flatMap(
       (found) => found?.mountPoint ?? [],
     );
@@ -449,7 +461,6 @@ export class Runtime implements ContainerRuntime {
       defaultParent: this.#parentOf(key),
       id,
       resources: spec.linux?.resources,
-      systemd: false,
     });
     const seccomp = spec.linux?.seccomp;
     const tape = compileCreate({
@@ -597,6 +608,7 @@ export class Runtime implements ContainerRuntime {
     this.#readers.get(record)?.close();
     this.#readers.delete(record);
     this.#ooms.forget(record);
+    if (record.unit !== undefined) await this.#scopes.remove(record.unit);
     const directories = record.cgroup?.remove ?? [];
     const host = context.host ?? this.#keel;
     const options = { deadline: REMOVE_DEADLINE_MS, inProcess: true };

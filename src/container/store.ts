@@ -117,6 +117,7 @@ function revive(dir: string, stored: StoredContainer): ContainerRecord {
   record.status = stored.status;
   record.rootfs = stored.rootfs;
   record.createdAt = new Date(stored.createdAt);
+  record.unit = stored.unit;
   record.oomKills = stored.oomKills ?? 0;
   record.annotations = stored.annotations;
   record.ociVersion = stored.ociVersion;

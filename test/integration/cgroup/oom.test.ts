@@ -16,7 +16,7 @@ const MEMORY = 24 << 20;
 /** tail keeps a line until it ends, and this one never does. */
 const HOG = 'tail /dev/zero';
 
-/** Linux 6.15 tells how a process ended to others than its parent, and a created container's parent has gone. */
+/** Linux 6.15 tells how a process ended to others than its parent; on older ones it may be unknown, as a created container's parent has gone. */
 const [major = 0, minor = 0] = release().split('.').map(Number);
 const known = major > 6 || (major === 6 && minor >= 15);
 
@@ -60,7 +60,7 @@ describe('out of memory', () => {
 
   test('a child is killed: counted, but not why the init ended', async () => {
     const { exit } = await ended(`${HOG}; exit 3`);
-    assert.deepEqual(exit, known ? { status: 3, reason: 'exited', oomKills: 1 } : undefined);
+    if (known || exit !== undefined) assert.deepEqual(exit, { status: 3, reason: 'exited', oomKills: 1 });
   });
 
   test('a signal from outside is no such kill, even after one', async () => {
@@ -89,10 +89,8 @@ describe('out of memory', () => {
       },
       timeout,
     );
-    assert.deepEqual(
-      stopped.exit,
-      known ? { status: 137, reason: 'signaled', signal: 9, oomKills: 1 } : undefined,
-    );
+    if (known || stopped.exit !== undefined)
+      assert.deepEqual(stopped.exit, { status: 137, reason: 'signaled', signal: 9, oomKills: 1 });
     await wherry.must(['delete', id], { timeout });
   });
 
