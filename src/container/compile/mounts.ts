@@ -7,6 +7,8 @@ import {
   MS_REC,
   OPEN_TREE_CLOEXEC,
   OPEN_TREE_CLONE,
+  RESOLVE_IN_ROOT,
+  RESOLVE_NO_SYMLINKS,
   S_IFDIR,
   S_IFMT,
   STATX_TYPE,
@@ -37,6 +39,9 @@ const procAllowed = new Set([
   'proc/sys/crypto/fips_enabled',
 ]);
 
+/** Every part of the path is a folder, not a symlink to one. */
+const PLAIN = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS;
+
 export function compileMounts(program: Program, input: CreateInput, sources: Sources): void {
   const mounts = input.spec.mounts ?? [];
   mounts.forEach((mount, index) => {
@@ -63,7 +68,9 @@ function compileMount(
     mountCgroups(program, input, program.ensure(program.root, mount.destination, 'folder'), options);
   } else {
     program.step(path, `mount ${type} on ${mount.destination}`);
-    const target = program.ensure(program.root, mount.destination, 'folder');
+    // What writes to them and masks them later must find them where they belong (CVE-2019-19921, CVE-2023-27561).
+    const resolve = place === 'proc' || place === 'sys' ? PLAIN : undefined;
+    const target = program.ensure(program.root, mount.destination, 'folder', resolve);
     const tree = newFilesystem(program, type, mount.source ?? type, options, path);
     const idMap = sources.idMaps.get(index);
     if (idMap !== undefined) applyIdMap(program, tree, idMap, false);

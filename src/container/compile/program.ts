@@ -49,8 +49,13 @@ export class Program {
   }
 
   /** openat2 below a directory descriptor, never leaving it (RESOLVE_IN_ROOT, no magic links): hazards A6, oci-peers 4.1 row 5. */
-  openInRoot(root: Reg, path: string, flags: number, options: SyscallOptions & { mode?: number } = {}): Reg {
-    const [how, size] = this.openHow(flags, options.mode ?? 0);
+  openInRoot(
+    root: Reg,
+    path: string,
+    flags: number,
+    options: SyscallOptions & { mode?: number; resolve?: number } = {},
+  ): Reg {
+    const [how, size] = this.openHow(flags, options.mode ?? 0, options.resolve);
     return this.tape.syscall('openat2', [root, relative(path), how, size], {
       into: options.into,
       on: options.on,
@@ -64,13 +69,14 @@ export class Program {
   /**
    * A descriptor (O_PATH) of a place in the root, made if it is missing: folders, and at the end a folder or an empty file.
    * Each folder is made below the descriptor of its parent, so a symlink that is swapped in meanwhile leads nowhere else.
+   * @param resolve flags of openat2(2) in place of the usual ones
    */
-  ensure(root: Reg, path: string, kind: 'folder' | 'file'): Reg {
+  ensure(root: Reg, path: string, kind: 'folder' | 'file', resolve?: number): Reg {
     const { tape } = this;
     const target = tape.reg('target');
     const missing = tape.label('missing');
     const have = tape.label('have');
-    this.openInRoot(root, path, O_PATH, { into: target, on: { ENOENT: missing } });
+    this.openInRoot(root, path, O_PATH, { into: target, on: { ENOENT: missing }, resolve });
     tape.jump(have);
     tape.place(missing);
     const names = components(path);
@@ -82,19 +88,19 @@ export class Program {
         const [how, size] = this.openHow(O_CREAT | O_WRONLY | O_NOFOLLOW, MADE_FILE);
         const made = tape.syscall('openat2', [parent, name, how, size]);
         this.close(made);
-        this.openInRoot(root, prefix, O_PATH, { into: target });
+        this.openInRoot(root, prefix, O_PATH, { into: target, resolve });
         return;
       }
       const folder = last ? target : tape.reg();
       const make = tape.label('make');
       const made = tape.label('made');
       const found = tape.label('found');
-      this.openInRoot(root, prefix, O_PATH | O_DIRECTORY, { into: folder, on: { ENOENT: make } });
+      this.openInRoot(root, prefix, O_PATH | O_DIRECTORY, { into: folder, on: { ENOENT: make }, resolve });
       tape.jump(found);
       tape.place(make);
       tape.syscall('mkdirat', [parent, name, MADE_FOLDER], { on: { EEXIST: made } });
       tape.place(made);
-      this.openInRoot(root, prefix, O_PATH | O_DIRECTORY, { into: folder });
+      this.openInRoot(root, prefix, O_PATH | O_DIRECTORY, { into: folder, resolve });
       tape.place(found);
       parent = folder;
     });

@@ -14,18 +14,19 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { peers } from '../../support/debs.ts';
 import { cache } from '../../support/paths.ts';
 import { must, stop } from '../../support/run.ts';
 import type { HostStep } from './cases.ts';
 
-const source = join(import.meta.dirname, 'probe.c');
+/** The probe. */
+const probe = (): Promise<string> => compileProgram(join(import.meta.dirname, 'probe.c'));
 
-/** The probe, compiled once for each version of its source. */
-export async function probe(): Promise<string> {
+/** A static program of one C file, compiled once for each version of it. */
+export async function compileProgram(source: string): Promise<string> {
   const name = createHash('sha256').update(readFileSync(source)).digest('hex').slice(0, 16);
-  const path = join(cache, `probe-${name}`);
+  const path = join(cache, `${basename(source, '.c')}-${name}`);
   if (existsSync(path)) return path;
   mkdirSync(cache, { recursive: true });
   const work = `${path}.${process.pid}`;
