@@ -16,6 +16,7 @@ import { ClientLink } from './client-link.ts';
 import { loadConfig, type WherrydConfig } from './config.ts';
 import { KeelLink } from './keel-link.ts';
 import { createLogger, type WherrydLogger } from './log.ts';
+import { warmUp } from './warm.ts';
 import { ConnectionKind } from './wire.ts';
 
 /** Descriptors that keel starts wherryd with (docs/internals.md). */
@@ -198,6 +199,7 @@ export async function runDaemon(
   if (!service) keel.idleAfter(config.idleSeconds);
   await services.serveGrpc(GRPC_LISTENER);
   keel.ready(BUILD);
+  warmUp(log);
   process.on('SIGTERM', () => {
     void services?.close().finally(() => process.exit(0));
   });

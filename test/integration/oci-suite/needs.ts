@@ -6,12 +6,20 @@ const checks: Record<string, () => boolean> = {
   'cgroup-v2': () => existsSync('/sys/fs/cgroup/cgroup.controllers'),
   apparmor: () => existsSync('/sys/kernel/security/apparmor'),
   selinux: () => existsSync('/sys/fs/selinux/enforce'),
+  'no-apparmor': () => !existsSync('/sys/kernel/security/apparmor'),
+  'no-selinux': () => !existsSync('/sys/fs/selinux/enforce'),
+  'no-core-scheduling': () => !coreScheduling(),
   resctrl: () => existsSync('/sys/fs/resctrl/info'),
   'time-namespaces': () => existsSync('/proc/self/ns/time'),
   'two-cpus': () => /^0-/.test(readFileSync('/sys/devices/system/cpu/online', 'utf8')),
   'cap-sys-resource': () => (effective() & (1n << 24n)) !== 0n,
   'cap-sys-nice': () => (effective() & (1n << 23n)) !== 0n,
 };
+
+/** Kernels without it answer EINVAL to prctl(2), PR_SCHED_CORE; those with it show a field of /proc/self/sched only while it is used. */
+function coreScheduling(): boolean {
+  return readFileSync('/proc/kallsyms', 'utf8').includes(' sched_core_share_pid');
+}
 
 function effective(): bigint {
   const line = /^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'utf8'));
