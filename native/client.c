@@ -212,8 +212,11 @@ static void serve(void)
 {
     struct cutter c = {.header = HEADER_SIZE, .max = HEADER_SIZE + MAX_FRAME, .size = link_frame_size};
     for (;;) {
-        if (exit_code >= 0 && !output_left())
+        if (exit_code >= 0 && !output_left()) {
+            close(server);
+            end_alone();
             exit(exit_code);
+        }
         if (!greeted && poll(&(struct pollfd){.fd = server, .events = POLLIN}, 1, ANSWER_TIMEOUT) == 0)
             fail(1, "wherryd does not answer; see its log, wherryd.log in", run_dir);
         if (!watch_once(server) || read_link(&c))
@@ -222,6 +225,18 @@ static void serve(void)
             return;
         link_lost();
     }
+}
+
+/* keel is not wanted, or could not act for us. */
+static _Noreturn void serve_alone(char **argv)
+{
+    if (server >= 0)
+        close(server);
+    server = start_alone(run_dir, &player, &registration);
+    greeted = true;
+    send_request(argv);
+    for (;;)
+        serve();
 }
 
 static bool is(int argc, char **argv, const char *what)
@@ -239,6 +254,10 @@ int main(int argc, char **argv)
     bool named = find_run_dir(run_dir), start = is(argc, argv, "start");
     if (start && argc > 3 && !strcmp(argv[3], "--foreground"))
         run_keel_here(run_dir, named);
+    const char *daemon = getenv("WHERRY_DAEMON");
+    bool needs_keel = strstr(argv[0], "containerd-shim-") || (argc > 1 && !strcmp(argv[1], "daemon"));
+    if (!needs_keel && ((daemon && !strcmp(daemon, "0")) || (!named && in_user_namespace())))
+        serve_alone(argv);
     for (int attempt = 0; attempt < 3; attempt++) {
         server = connect_keel(run_dir);
         if (server < 0 && (is(argc, argv, "stop") || is(argc, argv, "status"))) {
@@ -246,6 +265,8 @@ int main(int argc, char **argv)
             return is(argc, argv, "status") ? 3 : 0;
         }
         bool found = server >= 0;
+        if (!needs_keel && (found ? elsewhere(server) : narrowed(named) != NULL))
+            serve_alone(argv);
         if (!found)
             server = start_and_connect(run_dir, named);
         if (start) { /* it is a status, once there is one to ask */

@@ -1,7 +1,8 @@
 /*
  * The client: wherry and containerd-shim-wherry-v1. It sends what it was called with to wherryd and does what it is
  * told: print, play a tape, wait for its child, end. client.c request and frames · client_start.c finding and starting
- * keel · client_wait.c plays, the child, its signals and its terminal. What a frame carries: docs/internals.md.
+ * keel · client_alone.c a command served without it · client_wait.c plays, the child, its signals and its terminal.
+ * What a frame carries: docs/internals.md.
  */
 #ifndef WHERRY_CLIENT_H
 #define WHERRY_CLIENT_H
@@ -22,6 +23,14 @@ void write_all(int fd, const void *bytes, size_t n);
 bool find_run_dir(char run_dir[RUN_DIR_MAX]); /* true: WHERRY_RUN_DIR names it */
 int connect_keel(const char *run_dir);        /* -1: none is there */
 int start_and_connect(const char *run_dir, bool named);
+bool in_user_namespace(void);
+bool elsewhere(int keel);           /* its mounts, users or process ids are not ours: it cannot act for us */
+const char *narrowed(bool named);   /* why this process must start no keel for the node; NULL: it may */
+char **wherryd_command(const char *run_dir, char player[4096]); /* and the player's path */
+
+/* client_alone.c */
+int start_alone(const char *run_dir, int *player, int *registration); /* the link to a Node that serves this command */
+void end_alone(void);
 _Noreturn void run_keel_here(const char *run_dir, bool named); /* daemon start --foreground */
 
 /* client_wait.c */

@@ -25,7 +25,7 @@ bool find_run_dir(char run_dir[RUN_DIR_MAX])
     int n;
     if (named && *named)
         n = snprintf(run_dir, RUN_DIR_MAX, "%s", named);
-    else if (geteuid() == 0)
+    else if (geteuid() == 0 && !(user && *user && in_user_namespace()))
         n = snprintf(run_dir, RUN_DIR_MAX, "/run/wherry");
     else if (user && *user)
         n = snprintf(run_dir, RUN_DIR_MAX, "%s/wherry", user);
@@ -69,14 +69,35 @@ static bool status_field(const char *path, const char *name, unsigned long long 
     return found;
 }
 
-static bool other_namespace(const char *name)
+/* What cannot be seen counts as the same. */
+static bool other_namespace(pid_t pid, const char *name)
 {
     char path[64];
-    struct stat ours, first;
+    struct stat ours, theirs;
     snprintf(path, sizeof path, "/proc/self/ns/%s", name);
     bool known = stat(path, &ours) == 0;
-    snprintf(path, sizeof path, "/proc/1/ns/%s", name);
-    return known && stat(path, &first) == 0 && ours.st_ino != first.st_ino;
+    snprintf(path, sizeof path, "/proc/%d/ns/%s", pid, name);
+    return known && stat(path, &theirs) == 0 && ours.st_ino != theirs.st_ino;
+}
+
+bool in_user_namespace(void)
+{
+    unsigned inside = 0, outside = 0, count = ~0U;
+    FILE *f = fopen("/proc/self/uid_map", "re");
+    if (f && fscanf(f, "%u %u %u", &inside, &outside, &count) != 3)
+        count = 0;
+    if (f)
+        fclose(f);
+    return inside || outside || count != ~0U;
+}
+
+bool elsewhere(int keel)
+{
+    struct ucred peer = {0};
+    socklen_t size = sizeof peer;
+    getsockopt(keel, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+    return !peer.pid || other_namespace(peer.pid, "mnt") || other_namespace(peer.pid, "user") ||
+           other_namespace(peer.pid, "pid");
 }
 
 /*
@@ -84,23 +105,28 @@ static bool other_namespace(const char *name)
  * measure, as far as /proc shows it; namespaces count only for the node's own run folder: a named one may well be
  * private.
  */
-static void check_plain(bool named)
+const char *narrowed(bool named)
 {
     static const char *const namespaces[] = {"user", "mnt", "net", "pid"};
-    const char *why = NULL;
     unsigned long long ours = 0, first = 0;
-    if (status_field("/proc/self/status", "NoNewPrivs", &ours, 10) &&
-        status_field("/proc/1/status", "NoNewPrivs", &first, 10) && ours > first)
-        why = "no_new_privs is set here";
-    if (status_field("/proc/self/status", "Seccomp_filters", &ours, 10) &&
-        status_field("/proc/1/status", "Seccomp_filters", &first, 10) && ours > first)
-        why = "a seccomp filter is loaded here";
+    for (int i = 0; !named && i < 4; i++)
+        if (other_namespace(1, namespaces[i]))
+            return "this process lives in namespaces of its own";
     if (status_field("/proc/self/status", "CapBnd", &ours, 16) &&
         status_field("/proc/1/status", "CapBnd", &first, 16) && first & ~ours)
-        why = "the capability bounding set is reduced here";
-    for (int i = 0; !named && i < 4; i++)
-        if (other_namespace(namespaces[i]))
-            why = "this process lives in namespaces of its own";
+        return "the capability bounding set is reduced here";
+    if (status_field("/proc/self/status", "Seccomp_filters", &ours, 10) &&
+        status_field("/proc/1/status", "Seccomp_filters", &first, 10) && ours > first)
+        return "a seccomp filter is loaded here";
+    if (status_field("/proc/self/status", "NoNewPrivs", &ours, 10) &&
+        status_field("/proc/1/status", "NoNewPrivs", &first, 10) && ours > first)
+        return "no_new_privs is set here";
+    return NULL;
+}
+
+static void check_plain(bool named)
+{
+    const char *why = narrowed(named);
     if (!why)
         return;
     dprintf(2, "wherry: keel is not running and cannot be started from this process: %s, and every container would "
@@ -111,6 +137,7 @@ static void check_plain(bool named)
 /* --- starting --- */
 
 static char paths[4][4096]; /* keel, player, node, wherryd */
+#define WHERRYD_AT 7       /* where wherryd's own command begins in keel's */
 
 static char **keel_command(const char *run_dir, const char *mode)
 {
@@ -141,7 +168,7 @@ static char **keel_command(const char *run_dir, const char *mode)
     argv[n++] = "--player";
     argv[n++] = paths[1];
     argv[n++] = (char *)mode;
-    argv[n++] = "--";
+    argv[n++] = "--"; /* WHERRYD_AT follows */
     if (program) {
         argv[n++] = program;
     } else {
@@ -155,6 +182,13 @@ static char **keel_command(const char *run_dir, const char *mode)
         if (access(paths[i], i == 3 ? R_OK : X_OK) < 0 && !(program && i >= 2))
             fail(1, "the installation is incomplete: cannot use its file", paths[i]);
     return argv;
+}
+
+char **wherryd_command(const char *run_dir, char player[4096])
+{
+    char **command = keel_command(run_dir, "") + WHERRYD_AT;
+    memcpy(player, paths[1], sizeof paths[1]);
+    return command;
 }
 
 void run_keel_here(const char *run_dir, bool named)

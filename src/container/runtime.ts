@@ -118,14 +118,16 @@ export class Runtime implements ContainerRuntime {
   }
 
   /** Takes up what an earlier wherryd left; keel tells the exits that happened meanwhile. */
-  adopt(): void {
-    for (const record of this.#store.load((dir, error) =>
-      this.#log.warn('state directory is damaged', { dir, error: String(error) }),
-    )) {
+  adopt(root?: string): ContainerRecord[] {
+    const damaged = (dir: string, error: unknown) =>
+      this.#log.warn('state directory is damaged', { dir, error: String(error) });
+    const records = this.#store.load(damaged, root);
+    for (const record of records) {
       if (record.status === 'created' && !this.#store.hasFifo(record)) record.status = 'running';
       this.#remember(record);
       this.#ooms.watch(record);
     }
+    return records;
   }
 
   async create(request: CreateRequest, context: OperationContext): Promise<ContainerState> {

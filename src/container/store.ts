@@ -93,15 +93,16 @@ export class StateStore {
     }
   }
 
-  /** Every container that an earlier wherryd left in the run folder; damaged entries are reported and skipped. */
-  load(onDamaged: (dir: string, error: unknown) => void): ContainerRecord[] {
+  /** Every container that an earlier wherryd left in the run folder; damaged entries are reported and skipped. With `root` those of that folder. */
+  load(onDamaged: (dir: string, error: unknown) => void, root?: string): ContainerRecord[] {
+    if (root !== undefined) return this.#loadRoot(root, onDamaged);
     const found: ContainerRecord[] = [];
     for (const scope of names(this.#base)) {
       for (const namespace of names(join(this.#base, scope))) {
         for (const id of names(join(this.#base, scope, namespace))) {
           const dir = join(this.#base, scope, namespace, id);
           try {
-            found.push(revive(dir, JSON.parse(readFileSync(join(dir, STATE_FILE), 'utf8'))));
+            found.push(read(dir));
           } catch (error) {
             onDamaged(dir, error);
           }
@@ -110,6 +111,26 @@ export class StateStore {
     }
     return found;
   }
+
+  /** `<root>/<id>/`, as `--root` lays them out. */
+  #loadRoot(root: string, onDamaged: (dir: string, error: unknown) => void): ContainerRecord[] {
+    return names(root).flatMap((id) => {
+      const dir = join(root, id);
+      try {
+        return [read(dir)];
+      } catch (error) {
+        onDamaged(dir, error);
+        return [];
+      }
+    });
+  }
+}
+
+function read(dir: string): ContainerRecord {
+  const bytes = readFileSync(join(dir, STATE_FILE));
+  const record = revive(dir, JSON.parse(bytes.toString('utf8')));
+  record.storedLength = bytes.length;
+  return record;
 }
 
 function revive(dir: string, stored: StoredContainer): ContainerRecord {

@@ -261,16 +261,20 @@ for (const which of Object.keys(builds) as Build[]) {
     assert.equal(await status.end(), 3);
     assert.equal(status.stdout, 'wherryd is not running\n');
     assert.equal(await harbour.client(['daemon', 'stop']).end(), 0);
-    const narrowed = spawnSync('setpriv', ['--no-new-privs', `${harbour.bin}/wherry`, 'list'], {
+    const narrowed = spawnSync('setpriv', ['--no-new-privs', `${harbour.bin}/wherry`, 'daemon', 'start'], {
       env: harbour.env,
       encoding: 'utf8',
     });
     assert.equal(narrowed.status, 1);
     assert.match(narrowed.stderr, /cannot be started from this process: no_new_privs is set/);
-    const bounded = spawnSync('setpriv', ['--bounding-set', '-sys_module', `${harbour.bin}/wherry`, 'list'], {
-      env: harbour.env,
-      encoding: 'utf8',
-    });
+    const bounded = spawnSync(
+      'setpriv',
+      ['--bounding-set', '-sys_module', `${harbour.bin}/wherry`, 'daemon', 'start'],
+      {
+        env: harbour.env,
+        encoding: 'utf8',
+      },
+    );
     assert.match(bounded.stderr, /the capability bounding set is reduced/);
     const missing = harbour.client(['list'], { env: { WHERRY_LIBEXEC: '/nowhere' } });
     assert.equal(await missing.end(), 1);

@@ -1,0 +1,129 @@
+/**
+ * One command without keel: this process is the client's child and speaks the client link over a socket pair. What outlives
+ * it is what lies in the state directories, so each command looks first at what has become of their processes.
+ */
+import { Socket } from 'node:net';
+import { join, resolve } from 'node:path';
+import { detectCgroups } from '../cgroup/hierarchy.ts';
+import { runCli } from '../cli/main.ts';
+import { parseGlobals, programName } from '../cli/parse.ts';
+import type { ClientSession } from '../cli/session.ts';
+import type { PlayOptions, PlayResult } from '../container/play.ts';
+import { Runtime } from '../container/runtime.ts';
+import { WherryError } from '../errors.ts';
+import { isAlive, processStat } from '../linux/pidfd.ts';
+import { libseccompVersion } from '../linux/seccomp.ts';
+import { readPage } from '../tape/outcome.ts';
+import { ClientLink } from './client-link.ts';
+import { loadConfig } from './config.ts';
+import { BUILD, VERSION } from './daemon.ts';
+import { DaemonlessKeel } from './daemonless-keel.ts';
+import { createLogger } from './log.ts';
+
+const CLIENT_LINK = 3;
+/** Beside the containers of a wherryd with the same run folder, which knows nothing of these. */
+const FOLDER = 'daemonless';
+/** No create takes longer; what is still said to be in the making then has lost its maker. */
+const CREATE_DEADLINE_MS = 120_000;
+
+/** Tells who a played tape has started: there is no keel with which it could register. */
+class DaemonlessClient extends ClientLink {
+  readonly #onStarted: (token: bigint, pid: number) => void;
+
+  constructor(
+    send: (bytes: Uint8Array) => void,
+    onRequest: (session: ClientSession) => void,
+    onStarted: (token: bigint, pid: number) => void,
+  ) {
+    super({ pid: 0, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }, send, onRequest);
+    this.#onStarted = onStarted;
+  }
+
+  override async play(token: bigint, tape: Uint8Array, options: PlayOptions): Promise<PlayResult> {
+    const result = await super.play(token, tape, options);
+    const pid = Number(readPage(result.page).slots[0] ?? 0n);
+    if (options.inProcess !== true && pid > 0) this.#onStarted(token, pid);
+    return result;
+  }
+}
+
+/** Serves the client on descriptor 3 and ends with it. */
+export function runDaemonless(): void {
+  const runDir = join(process.env['WHERRY_RUN_DIR'] ?? '/run/wherry', FOLDER);
+  const { config } = loadConfig(runDir);
+  const log = createLogger({
+    ...config,
+    logLevel: process.env['WHERRY_LOG_LEVEL'] === undefined ? 'error' : config.logLevel,
+  });
+  const keel = new DaemonlessKeel((exit) => runtime.onExit(exit));
+  const cgroups = detectCgroups();
+  const runtime = new Runtime({ keel, runDir, cgroups, cgroupParent: config.cgroupParent, log });
+
+  const socket = new Socket({ fd: CLIENT_LINK, readable: true, writable: true });
+  const client = new DaemonlessClient(
+    (bytes) => socket.write(bytes),
+    (session) => void serve(session),
+    (token, pid) => {
+      const startTime = processStat(pid)?.startTime ?? 0n;
+      keel.note(token, pid, startTime);
+      runtime.onRegistered({ token, pid, startTime, pidfdInode: 0n });
+    },
+  );
+  keel.client = client;
+  socket.on('data', (chunk: Buffer) => client.receive(chunk));
+  socket.on('error', () => {});
+  socket.on('close', () => {
+    client.closed();
+    runtime.close();
+    // What the command undoes after its client has gone is undone in the same turn.
+    setImmediate(() => process.exit(0));
+  });
+
+  async function serve(session: ClientSession): Promise<void> {
+    const { argv, cwd } = session.request;
+    try {
+      adopt(rootOf(argv, cwd));
+    } catch (thrown) {
+      // A mistake in the flags is told by the command line itself.
+      log.debug('nothing is taken up', { error: String(thrown) });
+    }
+    await runCli(session, {
+      runtime,
+      cgroupVersion: cgroups.mode === 'v2' ? 2 : 1,
+      paths: { runDir },
+      versions: {
+        wherry: VERSION,
+        wherryd: BUILD,
+        keel: 'none',
+        node: process.version,
+        libseccomp: libseccompVersion,
+      },
+      daemon: { status: noDaemon, stop: noDaemon },
+      explain: (bundle, id) => runtime.explain(bundle, id),
+      log,
+    });
+  }
+
+  function adopt(root: string | undefined): void {
+    for (const record of runtime.adopt(root)) {
+      const { token, pid, startTime, status, createdAt } = record;
+      keel.note(token, pid, startTime);
+      const unfinished = status === 'creating' && Date.now() - createdAt.getTime() < CREATE_DEADLINE_MS;
+      if (record.exit === undefined && !unfinished && !isAlive(pid, startTime))
+        runtime.onExit({ token, waitStatus: 0, known: false, time: new Date() });
+    }
+  }
+}
+
+function rootOf(argv: readonly string[], cwd: string): string | undefined {
+  const root = parseGlobals(argv, programName(argv)).globals.text('root');
+  return root === undefined ? undefined : resolve(cwd, root);
+}
+
+function noDaemon(): Promise<never> {
+  return Promise.reject(
+    new WherryError('failed-precondition', 'this command is served without wherryd', {
+      hint: 'unset WHERRY_DAEMON, and call from the namespaces in which wherryd is to run',
+    }),
+  );
+}
