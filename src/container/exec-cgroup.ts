@@ -32,9 +32,11 @@ export function execCgroup(
     if (path !== undefined) named.set(directory, path);
   }
   const place = (directory: string) => beneath(directory, named.get(directory) ?? wanted[''] ?? '');
-  const { '': own, ...controllers } = paths;
+  // The freezer comes last: in a paused container the process stands still from there on.
+  const { '': own, freezer, ...controllers } = paths;
   const unified = own === undefined ? undefined : place(own);
-  const procs = [...new Set(Object.values(controllers))].map((directory) => `${place(directory)}/tasks`);
+  const directories = new Set([...Object.values(controllers), ...(freezer === undefined ? [] : [freezer])]);
+  const procs = [...directories].map((directory) => `${place(directory)}/tasks`);
   if (unified === undefined) return { procs };
   const instead =
     host.mode === 'v2' && Object.keys(wanted).length === 0 ? cgroupOfInit(host, record.pid) : undefined;
