@@ -87,6 +87,8 @@ export async function planStdio(stdio: StdioPaths, context: StdioContext): Promi
   return { kind: 'paths', stdin, stdout, stderr, copied: context.copied };
 }
 
+const schemes = new Set(['fifo', 'file', 'binary', 'binary-v2']);
+
 const nothing: StreamTarget = { type: 'null' };
 
 function checkTerminal(stdio: StdioPaths, { terminal }: StdioContext): void {
@@ -103,6 +105,7 @@ function checkTerminal(stdio: StdioPaths, { terminal }: StdioContext): void {
 function parseTarget(field: string, target: string): Target | undefined {
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(target)?.[1]?.toLowerCase();
   if (scheme === undefined) return undefined;
+  if (!schemes.has(scheme)) throw invalid(field, `unknown STDIO scheme ${scheme}`);
   try {
     const url = new URL(target);
     // A host would be a forgotten third slash: binary://usr/bin/logger.
@@ -135,7 +138,7 @@ async function planStream(field: string, text: string): Promise<StreamTarget> {
   const target = parseTarget(field, text);
   if (target?.scheme === 'file') return { type: 'file', path: target.path, create: true };
   if (target !== undefined && target.scheme !== 'fifo')
-    throw invalid(field, `unknown STDIO scheme ${target.scheme}`);
+    throw invalid(field, `${target.scheme}:// takes stdout and stderr: name it as stdout`);
   const path = target?.path ?? text;
   try {
     const found = await stat(path);

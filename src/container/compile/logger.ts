@@ -1,19 +1,17 @@
 /** A logger of binary:// or binary-v2://: a program on the host that takes the container's output (shim contract 6.4). */
 import { CLONE_PARENT, F_DUPFD_CLOEXEC } from '../../linux/constants.ts';
+import { errnoNumbers } from '../../linux/errno.ts';
 import { cloneArgs } from '../../linux/structs.ts';
-import { LANE_BYTES, LaneState } from '../../tape/format.ts';
-import { SharedRef } from '../../tape/refs.ts';
 import type { LoggerPlan } from '../stdio.ts';
 import { makePipe } from './pipe.ts';
 import type { Program } from './program.ts';
 import { register } from './register.ts';
 import type { OpenStream } from './streams.ts';
 
-/** Apart from the player's and the init's or exec's. */
-const LOGGER_LANE = 2;
-/** Offset of `state` in a lane (docs/internals.md). */
-const LANE_STATE = 12;
-const START_FAILED = 1;
+/** Result slot: -errno of what its start failed with; 0: it runs. */
+const LOGGER_SLOT = 2;
+/** Any other reason is told as EIO. */
+const told = ['ENOENT', 'EACCES', 'ENOEXEC', 'ENOTDIR', 'ELOOP', 'ENOMEM'] as const;
 /** What the logger expects where; everything of the tape's is moved above them first. */
 const FIRST_GIVEN = 3;
 const ABOVE = 16;
@@ -32,6 +30,7 @@ export function startLogger(
   const out = makePipe(program);
   const err = makePipe(program);
   const ready = makePipe(program);
+  tape.store(tape.set(-BigInt(errnoNumbers.EIO)), tape.slot(LOGGER_SLOT), 8);
   const args = cloneArgs({ flags: BigInt(CLONE_PARENT), exitSignal: 0 });
   const pid = tape.syscall('clone3', [tape.struct(args), args.bytes.length]);
   const child = tape.label('logger');
@@ -39,20 +38,31 @@ export function startLogger(
 
   program.step('stdout', `wait until the logger ${logger.path} is ready`);
   program.close(ready.writer);
-  const reports = tape.label('reports');
   const runs = tape.label('runs');
-  const failed = tape.label('failed');
   const count = tape.syscall('read', [ready.reader, tape.space(8), 1]);
-  tape.jumpIfEqual(count, 1, reports);
-  const state = new SharedRef(LOGGER_LANE * LANE_BYTES + LANE_STATE);
-  tape.jumpIfEqual(tape.load(state, 4), LaneState.FAILED, failed);
-  if (logger.mustReport) tape.fail('EPROTO');
+  tape.jumpIfEqual(count, 1, runs);
+  const silent = tape.label('silent');
+  const error = tape.load(tape.slot(LOGGER_SLOT), 8);
+  tape.jumpIfEqual(error, 0, silent);
+  program.step('stdout', `start the logger ${logger.path}`);
+  for (const errno of told) {
+    const another = tape.label(`not ${errno}`);
+    const found = tape.label(errno);
+    tape.jumpIfEqual(error, -BigInt(errnoNumbers[errno]), found);
+    tape.jump(another);
+    tape.place(found);
+    tape.fail(errno);
+    tape.place(another);
+  }
+  tape.fail('EIO');
+  tape.place(silent);
+  if (logger.mustReport) {
+    program.step('stdout', `wait for the logger ${logger.path} to say that it is ready`);
+    tape.fail('EPROTO');
+  }
   tape.jump(runs);
-  tape.place(failed);
-  tape.halt(START_FAILED);
 
   tape.place(child);
-  tape.lane(LOGGER_LANE);
   register(program, logger, { streams: [] });
   program.step('stdout', `start the logger ${logger.path}`);
   tape.syscall('setsid', []);
@@ -64,11 +74,18 @@ export function startLogger(
   });
   tape.syscall('close_range', [FIRST_GIVEN + given.length, MAX_DESCRIPTOR, 0]);
   const texts = (list: readonly string[]) => tape.pointers([...list.map((text) => tape.cstr(text)), null]);
-  // It is another's business from here on; a refused execve makes it a failure again.
-  tape.store(tape.set(LaneState.HALTED), state, 4);
-  tape.syscall('execve', [logger.path, texts([logger.path, ...logger.args]), texts(logger.env)]);
+  tape.store(tape.set(0), tape.slot(LOGGER_SLOT), 8);
+  const refused = tape.label('refused');
+  const failure = tape.syscall(
+    'execve',
+    [logger.path, texts([logger.path, ...logger.args]), texts(logger.env)],
+    { on: { any: refused } },
+  );
+  tape.place(refused);
+  tape.store(failure, tape.slot(LOGGER_SLOT), 8);
+  // No HALT: this process shares the player's lane.
+  tape.syscall('exit_group', [127]);
 
-  tape.place(reports);
   tape.place(runs);
   program.close(ready.reader);
   return {
