@@ -23,13 +23,16 @@ import type { HostStep } from './cases.ts';
 /** The probe. */
 const probe = (): Promise<string> => compileProgram(join(import.meta.dirname, 'probe.c'));
 
+/** Cases run side by side and may all be the first. */
+let attempts = 0;
+
 /** A static program of one C file, compiled once for each version of it. */
 export async function compileProgram(source: string): Promise<string> {
   const name = createHash('sha256').update(readFileSync(source)).digest('hex').slice(0, 16);
   const path = join(cache, `${basename(source, '.c')}-${name}`);
   if (existsSync(path)) return path;
   mkdirSync(cache, { recursive: true });
-  const work = `${path}.${process.pid}`;
+  const work = `${path}.${process.pid}-${attempts++}`;
   await must('cc', ['-std=c17', '-Wall', '-Wextra', '-Werror', '-static', '-O1', '-o', work, source], {
     timeout: 120_000,
   });
