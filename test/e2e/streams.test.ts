@@ -24,7 +24,7 @@ const logger = `#!/bin/sh
 folder=$2
 env | grep CONTAINER | sort > $folder/env
 env | wc -l > $folder/envs
-ls /proc/$$/fd | sort -n | tr '\\n' ' ' > $folder/fds
+ls /proc/$$/fd > $folder/fds
 echo "$@" > $folder/args
 trap 'echo TERM > $folder/signal' TERM
 cat <&3 > $folder/out &
@@ -36,165 +36,139 @@ wait; wait
 echo ended > $folder/end
 `;
 
-describe('streams under containerd 1.7', () => {
-  let containerd: Containerd;
-  before(async () => {
-    containerd = await Containerd.start('1.7');
-  });
-  after(async () => {
-    await containerd?.stop();
-  });
+for (const version of ['1.6', '1.7', '2.1'] as const)
+  describe(`streams under containerd ${version}`, () => {
+    let containerd: Containerd;
+    before(async () => {
+      containerd = await Containerd.start(version);
+    });
+    after(async () => {
+      await containerd?.stop();
+    });
 
-  const ctrLine = (args: readonly string[]) =>
-    [containerd.ctrPath, ...containerd.globalFlags, ...args].map((word) => `'${word}'`).join(' ');
-  /** ctr with a terminal of 33 rows and 77 columns; what it shows, without carriage returns. */
-  const onTerminal = async (id: string, flags: readonly string[], script: string) => {
-    const line = ctrLine([
-      'run',
-      '--rm',
-      '-t',
-      ...flags,
-      '--runtime',
-      runtime,
-      imageName,
-      id,
-      '/bin/sh',
-      '-c',
-      script,
-    ]);
-    const args = ['-qec', `stty rows 33 cols 77; ${line}`, '/dev/null'];
-    const { code, stdout } = await run('script', args, { timeout: 60_000 });
-    return { code, text: stdout.replaceAll('\r', '').replace(/^\^@/, '') };
-  };
-  const status = async (id: string) =>
-    (await containerd.mustCtr(['task', 'ls']))
-      .split('\n')
-      .find((line) => line.startsWith(`${id} `))
-      ?.split(/\s+/)[2];
-  const stopped = (id: string) =>
-    eventually(`${id} is stopped`, async () => (await status(id)) === 'STOPPED' || undefined);
-  const keelPid = async () => {
-    const env = { ...process.env, WHERRY_RUN_DIR: containerd.runDir };
-    return Number(
-      /keel:\s+pid (\d+)/.exec((await run(wherryBinary, ['daemon', 'status'], { env })).stdout)?.[1],
-    );
-  };
-  const descriptors = (pid: number) =>
-    readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
+    const ctrLine = (args: readonly string[]) =>
+      [containerd.ctrPath, ...containerd.globalFlags, ...args].map((word) => `'${word}'`).join(' ');
+    /** ctr with a terminal of 33 rows and 77 columns; what it shows, without carriage returns. */
+    const onTerminal = async (id: string, flags: readonly string[], script: string) => {
+      const line = ctrLine([
+        'run',
+        '--rm',
+        '-t',
+        ...flags,
+        '--runtime',
+        runtime,
+        imageName,
+        id,
+        '/bin/sh',
+        '-c',
+        script,
+      ]);
+      const args = ['-qec', `stty rows 33 cols 77; ${line}`, '/dev/null'];
+      const { code, stdout } = await run('script', args, { timeout: 60_000 });
+      return { code, text: stdout.replaceAll('\r', '').replace(/^\^@/, '') };
+    };
+    const status = async (id: string) =>
+      (await containerd.mustCtr(['task', 'ls']))
+        .split('\n')
+        .find((line) => line.startsWith(`${id} `))
+        ?.split(/\s+/)[2];
+    const stopped = (id: string) =>
+      eventually(`${id} is stopped`, async () => (await status(id)) === 'STOPPED' || undefined);
+    const keelPid = async () => {
+      const env = { ...process.env, WHERRY_RUN_DIR: containerd.runDir };
+      return Number(
+        /keel:\s+pid (\d+)/.exec((await run(wherryBinary, ['daemon', 'status'], { env })).stdout)?.[1],
+      );
+    };
+    const descriptors = (pid: number) =>
+      readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
+        try {
+          return [readlinkSync(`/proc/${pid}/fd/${fd}`)];
+        } catch {
+          return [];
+        }
+      });
+
+    test('a terminal: its size, its device, its exit code', async () => {
+      const { code, text } = await onTerminal(
+        uniqueId('tty'),
+        [],
+        'tty; until test "$(stty size 2>/dev/null)" = "33 77"; do sleep 0.02; done; test -c /dev/tty && exit 5',
+      );
+      assert.equal(text, '/dev/pts/0\n');
+      assert.equal(code, 5);
+    });
+
+    test('all that a terminal was given arrives before its end', async () => {
+      const { code, text } = await onTerminal(uniqueId('many'), [], 'seq 1 30000');
+      assert.equal(code, 0);
+      const lines = text.trimEnd().split('\n');
+      assert.equal(lines.length, 30_000);
+      assert.equal(lines.at(-1), '30000');
+    });
+
+    test('a terminal follows its window, takes input, and outlives the end of it', async () => {
+      const id = uniqueId('window');
+      const container =
+        'trap "stty size" WINCH; echo ready; until read line; do :; done; echo "got $line"; while :; do sleep 0.05; done';
+      const line = ctrLine([
+        'run',
+        '--rm',
+        '-t',
+        '--runtime',
+        runtime,
+        imageName,
+        id,
+        '/bin/sh',
+        '-c',
+        container,
+      ]);
+      const child = spawn('script', ['-qec', `stty rows 33 cols 77; ${line}`, '/dev/null'], {
+        stdio: 'pipe',
+      });
+      let seen = '';
+      child.stdout.on('data', (bytes: Buffer) => {
+        seen += bytes.toString();
+      });
       try {
-        return [readlinkSync(`/proc/${pid}/fd/${fd}`)];
-      } catch {
-        return [];
+        await eventually('the container is ready', () => seen.includes('ready') || undefined);
+        child.stdin.write('word\n');
+        await eventually('input arrives', () => seen.includes('got word') || undefined);
+        const ctr = await eventually('ctr', () => descendant(child.pid ?? 0, /ctr$/));
+        const size = ['-F', readlinkSync(`/proc/${ctr}/fd/0`), 'rows', '20', 'cols', '50'];
+        assert.equal((await run('stty', size)).code, 0);
+        await eventually('the new size', () => seen.includes('20 50') || undefined);
+        child.stdin.end();
+        assert.equal(await status(id), 'RUNNING');
+        await containerd.mustCtr(['task', 'kill', '--signal', 'SIGKILL', id]);
+        await eventually('script ends', () => child.exitCode ?? undefined);
+        assert.equal(child.exitCode, 137);
+      } finally {
+        await stop(child);
       }
     });
 
-  test('a terminal: its size, its device, its exit code', async () => {
-    const { code, text } = await onTerminal(
-      uniqueId('tty'),
-      [],
-      'tty; until test "$(stty size 2>/dev/null)" = "33 77"; do sleep 0.02; done; test -c /dev/tty && exit 5',
-    );
-    assert.equal(text, '/dev/pts/0\n');
-    assert.equal(code, 5);
-  });
-
-  test('all that a terminal was given arrives before its end', async () => {
-    const { code, text } = await onTerminal(uniqueId('many'), [], 'seq 1 30000');
-    assert.equal(code, 0);
-    const lines = text.trimEnd().split('\n');
-    assert.equal(lines.length, 30_000);
-    assert.equal(lines.at(-1), '30000');
-  });
-
-  test('a terminal follows its window, takes input, and outlives the end of it', async () => {
-    const id = uniqueId('window');
-    const container =
-      'trap "stty size" WINCH; echo ready; until read line; do :; done; echo "got $line"; while :; do sleep 0.05; done';
-    const line = ctrLine([
-      'run',
-      '--rm',
-      '-t',
-      '--runtime',
-      runtime,
-      imageName,
-      id,
-      '/bin/sh',
-      '-c',
-      container,
-    ]);
-    const child = spawn('script', ['-qec', `stty rows 33 cols 77; ${line}`, '/dev/null'], { stdio: 'pipe' });
-    let seen = '';
-    child.stdout.on('data', (bytes: Buffer) => {
-      seen += bytes.toString();
+    test('terminals leave no descriptor in keel', async () => {
+      await onTerminal(uniqueId('first'), [], 'true');
+      const keel = await keelPid();
+      const count = await eventually('keel is at rest', () => restingCount(descriptors(keel)));
+      for (let round = 0; round < 12; round++) await onTerminal(uniqueId('loop'), [], 'echo hello');
+      await eventually('as many as before', () => descriptors(keel).length <= count || undefined);
+      assert.deepEqual(
+        descriptors(keel).filter((path) => /ptmx|pts/.test(path)),
+        [],
+      );
     });
-    try {
-      await eventually('the container is ready', () => seen.includes('ready') || undefined);
-      child.stdin.write('word\n');
-      await eventually('input arrives', () => seen.includes('got word') || undefined);
-      const ctr = await eventually('ctr', () => descendant(child.pid ?? 0, /ctr$/));
-      const size = ['-F', readlinkSync(`/proc/${ctr}/fd/0`), 'rows', '20', 'cols', '50'];
-      assert.equal((await run('stty', size)).code, 0);
-      await eventually('the new size', () => seen.includes('20 50') || undefined);
-      child.stdin.end();
-      assert.equal(await status(id), 'RUNNING');
-      await containerd.mustCtr(['task', 'kill', '--signal', 'SIGKILL', id]);
-      await eventually('script ends', () => child.exitCode ?? undefined);
-      assert.equal(child.exitCode, 137);
-    } finally {
-      await stop(child);
-    }
-  });
 
-  test('terminals leave no descriptor in keel', async () => {
-    await onTerminal(uniqueId('first'), [], 'true');
-    const keel = await keelPid();
-    const count = await eventually('keel is at rest', () => restingCount(descriptors(keel)));
-    for (let round = 0; round < 12; round++) await onTerminal(uniqueId('loop'), [], 'echo hello');
-    await eventually('as many as before', () => descriptors(keel).length <= count || undefined);
-    assert.deepEqual(
-      descriptors(keel).filter((path) => /ptmx|pts/.test(path)),
-      [],
-    );
-  });
-
-  test('file:// makes folders and takes both streams', async () => {
-    const id = uniqueId('file');
-    const file = join(containerd.folder, 'logs/deep/log.txt');
-    const script = 'echo out; echo err >&2';
-    await containerd.mustCtr([
-      'run',
-      '-d',
-      '--log-uri',
-      `file://${file}`,
-      '--runtime',
-      runtime,
-      imageName,
-      id,
-      '/bin/sh',
-      '-c',
-      script,
-    ]);
-    await stopped(id);
-    assert.equal(readFileSync(file, 'utf8'), 'out\nerr\n');
-    await containerd.mustCtr(['task', 'rm', id]);
-    await containerd.mustCtr(['container', 'rm', id]);
-  });
-
-  for (const scheme of ['binary', 'binary-v2']) {
-    test(`${scheme}:// gets both streams, its arguments and nothing else`, async () => {
-      const id = uniqueId(scheme);
-      const folder = join(containerd.folder, id);
-      mkdirSync(folder);
-      const program = join(folder, 'logger');
-      writeFileSync(program, logger);
-      chmodSync(program, 0o755);
-      const uri = `${scheme}://${program}?folder=${folder}`;
-      const script = 'echo out; echo err >&2; head -c 300000 /dev/zero | tr "\\000" x';
+    test('file:// makes folders and takes both streams', async () => {
+      const id = uniqueId('file');
+      const file = join(containerd.folder, 'logs/deep/log.txt');
+      const script = 'echo out; echo err >&2';
       await containerd.mustCtr([
         'run',
         '-d',
         '--log-uri',
-        uri,
+        `file://${file}`,
         '--runtime',
         runtime,
         imageName,
@@ -204,97 +178,134 @@ describe('streams under containerd 1.7', () => {
         script,
       ]);
       await stopped(id);
+      assert.equal(readFileSync(file, 'utf8'), 'out\nerr\n');
       await containerd.mustCtr(['task', 'rm', id]);
-      const read = (name: string) => readFileSync(join(folder, name), 'utf8');
-      assert.equal(read('end'), 'ended\n', 'it ended by the end of its input, before the task was removed');
-      assert.ok(!existsSync(join(folder, 'signal')));
-      assert.equal(read('out'), `out\n${'x'.repeat(300_000)}`);
-      assert.equal(read('err'), 'err\n');
-      assert.equal(read('args'), `folder ${folder}\n`);
-      assert.equal(read('env'), `CONTAINER_ID=${id}\nCONTAINER_NAMESPACE=${containerd.namespace}\n`);
-      assert.match(read('fds'), /^0 1 2 3 4 5 10? ?$/);
       await containerd.mustCtr(['container', 'rm', id]);
     });
-  }
 
-  test('a logger that stays gets SIGTERM at the delete', async () => {
-    const id = uniqueId('stays');
-    const folder = join(containerd.folder, id);
-    mkdirSync(folder);
-    const program = join(folder, 'logger');
-    const stays = `trap "echo TERM > ${folder}/signal; exit" TERM\nexec 5>&-\nwhile :; do sleep 0.05; done\n`;
-    writeFileSync(program, `#!/bin/sh\n${stays}`);
-    chmodSync(program, 0o755);
-    await containerd.mustCtr([
-      'run',
-      '-d',
-      '--log-uri',
-      `binary://${program}`,
-      '--runtime',
-      runtime,
-      imageName,
-      id,
-      '/bin/true',
-    ]);
-    await stopped(id);
-    assert.ok(!existsSync(join(folder, 'signal')), 'the exit of the container leaves it alone');
-    await containerd.mustCtr(['task', 'rm', id]);
-    assert.equal(readFileSync(join(folder, 'signal'), 'utf8'), 'TERM\n');
-    await containerd.mustCtr(['container', 'rm', id]);
-  });
+    for (const scheme of ['binary', 'binary-v2']) {
+      test(`${scheme}:// gets both streams, its arguments and nothing else`, async () => {
+        const id = uniqueId(scheme);
+        const folder = join(containerd.folder, id);
+        mkdirSync(folder);
+        const program = join(folder, 'logger');
+        writeFileSync(program, logger);
+        chmodSync(program, 0o755);
+        const uri = `${scheme}://${program}?folder=${folder}`;
+        const script = 'echo out; echo err >&2; head -c 300000 /dev/zero | tr "\\000" x';
+        await containerd.mustCtr([
+          'run',
+          '-d',
+          '--log-uri',
+          uri,
+          '--runtime',
+          runtime,
+          imageName,
+          id,
+          '/bin/sh',
+          '-c',
+          script,
+        ]);
+        await stopped(id);
+        await containerd.mustCtr(['task', 'rm', id]);
+        const read = (name: string) => readFileSync(join(folder, name), 'utf8');
+        assert.equal(read('end'), 'ended\n', 'it ended by the end of its input, before the task was removed');
+        assert.ok(!existsSync(join(folder, 'signal')));
+        assert.equal(read('out'), `out\n${'x'.repeat(300_000)}`);
+        assert.equal(read('err'), 'err\n');
+        assert.equal(read('args'), `folder ${folder}\n`);
+        assert.equal(read('env'), `CONTAINER_ID=${id}\nCONTAINER_NAMESPACE=${containerd.namespace}\n`);
+        // 10: what the shell reads its script from.
+        assert.deepEqual(
+          read('fds')
+            .trim()
+            .split('\n')
+            .filter((fd) => fd !== '10')
+            .sort(),
+          ['0', '1', '2', '3', '4', '5'],
+        );
+        await containerd.mustCtr(['container', 'rm', id]);
+      });
+    }
 
-  for (const [what, uri, message] of [
-    ['that is not there', 'binary:///no/such/logger', /start the logger \/no\/such\/logger: no such file/],
-    [
-      'that never says that it is ready',
-      'binary-v2:///bin/true',
-      /logger \/bin\/true to say that it is ready/,
-    ],
-    ['of an unknown scheme', 'ftp:///log', /unknown STDIO scheme ftp/],
-  ] as const) {
-    test(`a logger ${what} is a failed create that leaves nothing`, async () => {
-      const id = uniqueId('none');
-      const result = await containerd.ctr([
+    test('a logger that stays gets SIGTERM at the delete', async () => {
+      const id = uniqueId('stays');
+      const folder = join(containerd.folder, id);
+      mkdirSync(folder);
+      const program = join(folder, 'logger');
+      const stays = `trap "echo TERM > ${folder}/signal; exit" TERM\nexec 5>&-\nwhile :; do sleep 0.05; done\n`;
+      writeFileSync(program, `#!/bin/sh\n${stays}`);
+      chmodSync(program, 0o755);
+      await containerd.mustCtr([
         'run',
         '-d',
         '--log-uri',
-        uri,
+        `binary://${program}`,
         '--runtime',
         runtime,
         imageName,
         id,
         '/bin/true',
       ]);
-      assert.notEqual(result.code, 0);
-      assert.match(result.stderr, message);
-      assert.equal(await status(id), undefined);
-      await containerd.ctr(['container', 'rm', id]);
+      await stopped(id);
+      assert.ok(!existsSync(join(folder, 'signal')), 'the exit of the container leaves it alone');
+      await containerd.mustCtr(['task', 'rm', id]);
+      assert.equal(readFileSync(join(folder, 'signal'), 'utf8'), 'TERM\n');
+      await containerd.mustCtr(['container', 'rm', id]);
     });
-  }
 
-  test('an init without a pid namespace of its own: what it leaves ends with it, and so does the output', async () => {
-    const id = uniqueId('hostpid');
-    const bundle = await makeBundle(
-      containerd.folder,
-      id,
-      ['/bin/sh', '-c', 'echo out; sleep 1000 & exit 3'],
-      (config) => {
-        config.root.path = join(containerd.folder, id, 'rootfs');
-        config.linux.namespaces = config.linux.namespaces.filter(({ type }) => type !== 'pid');
-      },
-    );
-    const result = await containerd.ctr([
-      'run',
-      '--rm',
-      '--runtime',
-      runtime,
-      '--config',
-      join(bundle, 'config.json'),
-      id,
-    ]);
-    assert.deepEqual([result.code, result.stdout], [3, 'out\n'], result.stderr);
+    for (const [what, uri, message] of [
+      ['that is not there', 'binary:///no/such/logger', /start the logger \/no\/such\/logger: no such file/],
+      [
+        'that never says that it is ready',
+        'binary-v2:///bin/true',
+        /logger \/bin\/true to say that it is ready/,
+      ],
+      ['of an unknown scheme', 'ftp:///log', /unknown STDIO scheme ftp/],
+    ] as const) {
+      test(`a logger ${what} is a failed create that leaves nothing`, async () => {
+        const id = uniqueId('none');
+        const result = await containerd.ctr([
+          'run',
+          '-d',
+          '--log-uri',
+          uri,
+          '--runtime',
+          runtime,
+          imageName,
+          id,
+          '/bin/true',
+        ]);
+        assert.notEqual(result.code, 0);
+        assert.match(result.stderr, message);
+        assert.equal(await status(id), undefined);
+        await containerd.ctr(['container', 'rm', id]);
+      });
+    }
+
+    test('an init without a pid namespace of its own: what it leaves ends with it, and so does the output', async () => {
+      const id = uniqueId('hostpid');
+      const bundle = await makeBundle(
+        containerd.folder,
+        id,
+        ['/bin/sh', '-c', 'echo out; sleep 1000 & exit 3'],
+        (config) => {
+          config.root.path = join(containerd.folder, id, 'rootfs');
+          config.linux.namespaces = config.linux.namespaces.filter(({ type }) => type !== 'pid');
+        },
+      );
+      const result = await containerd.ctr([
+        'run',
+        '--rm',
+        '--runtime',
+        runtime,
+        '--config',
+        join(bundle, 'config.json'),
+        id,
+      ]);
+      assert.deepEqual([result.code, result.stdout], [3, 'out\n'], result.stderr);
+    });
   });
-});
 
 /** Of a process tree, the first whose executable matches. */
 function descendant(pid: number, executable: RegExp): number | undefined {
