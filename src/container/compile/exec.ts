@@ -29,6 +29,7 @@ import type { AssembledTape } from '../../tape/assemble.ts';
 import type { Label, Reg } from '../../tape/refs.ts';
 import type { StdioPlan } from '../stdio.ts';
 import type { CallerContext } from '../types.ts';
+import { setAffinity } from './affinity.ts';
 import { openConsoleChannel, openTerminal, sendTerminal } from './console.ts';
 import { writePidFile } from './create.ts';
 import { becomeUser, loadFilter, setLimits } from './credentials.ts';
@@ -112,6 +113,8 @@ export function compileExec(input: ExecInput): AssembledTape {
   tape.syscall('pipe2', [ends, O_CLOEXEC]);
   const readEnd = tape.load(ends.at(0, 4), 4);
   const writeEnd = tape.load(ends.at(4, 4), 4);
+  // Before the cgroup is entered: its cpuset may be elsewhere (process.execCPUAffinity).
+  setAffinity(program, input.spec.process, 'initial');
   const pid = clone(program, input.cgroup);
   const child = tape.label('exec');
   tape.jumpIfEqual(pid, 0, child);
@@ -211,6 +214,7 @@ function becomeProgram(program: Program, input: ExecInput, inheritance: Inherita
   const { spec, caller } = input;
   tape.lane(EXEC_LANE);
   for (const file of input.cgroup.procs) program.writeFile(file, '0', 'linux.cgroupsPath');
+  setAffinity(program, spec.process, 'final');
   register(program, input, inheritance);
   program.step('', 'keep other processes from looking into this one');
   tape.syscall('prctl', [PR_SET_DUMPABLE, 0, 0, 0, 0]);
