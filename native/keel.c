@@ -9,7 +9,9 @@
 #include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "spawn.h"
@@ -117,6 +119,19 @@ static void on_signal(struct source *s, uint32_t events)
 
 /* --- the start --- */
 
+#define LOCK_TRIES 1000
+#define LOCK_PAUSE 10000000 /* ns; 10 s in all, as long as a client waits for a socket */
+
+static bool another_serves(void)
+{
+    char path[sizeof lock_path];
+    snprintf(path, sizeof path, "%s/keel.sock", keel.run_dir);
+    int fd = unix_connect(path, SOCK_NONBLOCK);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0 || fd == -EAGAIN; /* EAGAIN: its backlog is full */
+}
+
 static void take_lock(void)
 {
     struct stat dir, held, there;
@@ -132,9 +147,13 @@ static void take_lock(void)
         lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (lock < 0)
             refuse(1, "cannot open keel.lock", errno);
-        if (flock(lock, LOCK_EX | LOCK_NB) < 0) {
-            log_line("info", "msg=\"another keel holds the lock\" path=\"%s\"", lock_path);
-            exit(75); /* EX_TEMPFAIL: its socket is what the starter wants */
+        /* Its holder serves, or starts, or is about to end: in the last case its place is ours in a moment. */
+        for (int tries = LOCK_TRIES; flock(lock, LOCK_EX | LOCK_NB) < 0; tries--) {
+            if (tries == 0 || another_serves()) {
+                log_line("info", "msg=\"another keel holds the lock\" path=\"%s\"", lock_path);
+                exit(75); /* EX_TEMPFAIL: its socket is what the starter wants */
+            }
+            nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE}, NULL);
         }
         /* The one that held it before may have unlinked it between our open and our lock. */
         if (fstat(lock, &held) == 0 && stat(lock_path, &there) == 0 && held.st_ino == there.st_ino)
