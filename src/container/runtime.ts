@@ -74,6 +74,8 @@ export interface RuntimeDependencies {
   cgroups: CgroupHost;
   /** Folder, from the hierarchy's root, for containers that name no cgroup. */
   cgroupParent: string;
+  /** This process is root of a user namespace only. */
+  inUserNamespace?: boolean;
   log: Logger;
 }
 
@@ -83,6 +85,7 @@ export class Runtime implements ContainerRuntime {
   readonly #log: Logger;
   readonly #store: StateStore;
   readonly #cgroupParent: string;
+  readonly #inUserNamespace: boolean;
   readonly #containers = new Map<string, ContainerRecord>();
   readonly #byToken = new Map<bigint, ContainerRecord>();
   readonly #readers = new Map<ContainerRecord, CgroupReader>();
@@ -109,6 +112,7 @@ export class Runtime implements ContainerRuntime {
       onIdle: (record) => this.#announceExit(record),
     });
     this.#cgroupParent = dependencies.cgroupParent;
+    this.#inUserNamespace = dependencies.inUserNamespace === true;
     this.#scopes = new Scopes(this.#cgroups.mode, this.#keel, () => this.#nextToken++);
     this.#ooms = new Ooms(
       this.#cgroups.mode,
@@ -526,6 +530,7 @@ export class Runtime implements ContainerRuntime {
       seccomp: filter,
       caller,
       rootfsOverlay: request.rootfsOverlay,
+      bindDevices: this.#inUserNamespace,
       noPivotRoot: request.noPivotRoot,
       noNewKeyring: request.noNewKeyring,
       startAtOnce: request.startAtOnce,

@@ -2,9 +2,10 @@
  * One command without keel: this process is the client's child and speaks the client link over a socket pair. What outlives
  * it is what lies in the state directories, so each command looks first at what has become of their processes.
  */
+import { accessSync, constants, readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join, resolve } from 'node:path';
-import { detectCgroups } from '../cgroup/hierarchy.ts';
+import { type CgroupHost, detectCgroups, type Hierarchy } from '../cgroup/hierarchy.ts';
 import { runCli } from '../cli/main.ts';
 import { parseGlobals, programName } from '../cli/parse.ts';
 import type { ClientSession } from '../cli/session.ts';
@@ -56,8 +57,16 @@ export function runDaemonless(): void {
     logLevel: process.env['WHERRY_LOG_LEVEL'] === undefined ? 'error' : config.logLevel,
   });
   const keel = new DaemonlessKeel((exit) => runtime.onExit(exit));
-  const cgroups = detectCgroups();
-  const runtime = new Runtime({ keel, runDir, cgroups, cgroupParent: config.cgroupParent, log });
+  const inner = inUserNamespace();
+  const cgroups = usableCgroups(inner);
+  const runtime = new Runtime({
+    keel,
+    runDir,
+    cgroups,
+    cgroupParent: config.cgroupParent,
+    inUserNamespace: inner,
+    log,
+  });
 
   const socket = new Socket({ fd: CLIENT_LINK, readable: true, writable: true });
   const client = new DaemonlessClient(
@@ -112,6 +121,28 @@ export function runDaemonless(): void {
       if (record.exit === undefined && !unfinished && !isAlive(pid, startTime))
         runtime.onExit({ token, waitStatus: 0, known: false, time: new Date() });
     }
+  }
+}
+
+/** Another than the machine's own (user_namespaces(7)): there root is less than root. */
+function inUserNamespace(): boolean {
+  return readFileSync('/proc/self/uid_map', 'utf8').trim().split(/\s+/).join(' ') !== '0 0 4294967295';
+}
+
+/** In a user namespace cgroups are mostly somebody else's: then none are made, and limits are told as without effect. */
+function usableCgroups(inner: boolean): CgroupHost {
+  const host = detectCgroups();
+  if (!inner || [...host.hierarchies, host.unified].some(isOurs)) return host;
+  return { mode: 'none', hierarchies: [], unified: undefined, unifiedControllers: [] };
+}
+
+function isOurs(found: Hierarchy | undefined): boolean {
+  if (found === undefined) return false;
+  try {
+    accessSync(`${found.mountPoint}${found.own}`, constants.W_OK);
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -42,12 +42,12 @@ export function ownsDev(spec: Spec): boolean {
   );
 }
 
-export function makeDevices(program: Program, spec: Spec): void {
+export function makeDevices(program: Program, spec: Spec, bind = false): void {
   const { tape } = program;
   if (!ownsDev(spec)) return;
   program.step('linux.devices', 'make the default devices');
   const dev = program.openInRoot(program.root, 'dev', O_PATH | O_DIRECTORY);
-  const binds = inUserNamespace(spec);
+  const binds = bind || inUserNamespace(spec);
   for (const [name, major, minor] of defaultDevices) {
     if (binds) {
       bindDevice(program, `/dev/${name}`);

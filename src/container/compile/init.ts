@@ -85,7 +85,7 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
 
   attachRoot(program, input, inheritance.sources);
   compileMounts(program, input, inheritance.sources);
-  makeDevices(program, spec);
+  makeDevices(program, spec, input.bindDevices === true);
   const nullDevice = (spec.linux?.maskedPaths ?? []).length > 0 ? openNullDevice(program, spec) : undefined;
   const slave = channel === undefined ? undefined : makeConsole(program, input, channel);
   runCreateHooks(program, input, inheritance.meeting);

@@ -26,6 +26,8 @@ export interface CreateInput {
   caller?: CallerContext;
   /** Whoever plays is an ordinary user: maps, mounts and ids only through a user namespace of its own. */
   unprivileged?: boolean;
+  /** Whoever plays is root of a user namespace only, which may make no device nodes: those of the host are bound. */
+  bindDevices?: boolean;
   noPivotRoot?: boolean;
   noNewKeyring?: boolean;
   startAtOnce?: boolean;
