@@ -4,6 +4,7 @@
  */
 import type { ContainerKey, ContainerState, ExitInfo } from '../../src/container/types.ts';
 import { type ErrorKind, WherryError } from '../../src/errors.ts';
+import { parseResources } from '../../src/oci/parts.ts';
 import * as task from '../gen/containerd/task/v2/shim.ts';
 import { Status } from '../gen/containerd/v1/types/task.ts';
 import { Empty } from '../gen/google/protobuf/empty.ts';
@@ -12,6 +13,7 @@ import type { ShimRuntime } from '../runtime.ts';
 import { type CallContext, type MethodTable, type UnaryMethod, unary } from '../ttrpc/service.ts';
 import { writeBundleFiles, writeInitPid } from './bundle-files.ts';
 import { DeletedTasks } from './deleted.ts';
+import { byExecId, createExecService } from './execs.ts';
 import { encodeMetrics } from './metrics.ts';
 import { requireName } from './names.ts';
 import { parseOptions } from './options.ts';
@@ -62,18 +64,22 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
   const { runtime, groups, log } = options;
   const deleted = new DeletedTasks();
 
-  /** The container that a request names; not-found for one that is not there yet, and for every exec. */
-  function lookup(request: { id: string; execId?: string }, context: CallContext): ContainerState {
+  /** The container that a request names; not-found for one that is not there yet. */
+  function lookup(request: { id: string }, context: CallContext): ContainerState {
     const key = keyOf(request.id, context);
     const state = runtime.find(key);
     if (state === undefined || state.status === 'creating') throw notCreated(key.id);
-    if (request.execId !== undefined && request.execId !== '') {
-      throw new WherryError('not-found', `exec_id: process does not exist ${request.execId}`, {
-        path: 'exec_id',
-      });
-    }
     return state;
   }
+
+  const execs = createExecService({
+    runtime,
+    container: lookup,
+    operation,
+    prefixed,
+    statusOf: ({ status }) => statuses[status],
+    notExited: NOT_EXITED,
+  });
 
   async function create(
     request: task.CreateTaskRequest,
@@ -192,7 +198,7 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
   async function remove(request: task.DeleteRequest, context: CallContext): Promise<task.DeleteResponse> {
     const key = keyOf(request.id, context);
     const name = nameOf(key);
-    if (request.execId !== '' || deleted.get(name) === undefined) lookup(request, context);
+    if (deleted.get(name) === undefined) lookup(request, context);
     try {
       // Without the caller's signal: a removal that has begun is finished whoever still listens.
       const exit = await deleted.once(name, () =>
@@ -211,8 +217,8 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
   }
 
   async function pids(request: task.PidsRequest, context: CallContext): Promise<task.PidsResponse> {
-    const { key } = lookup(request, context);
-    return { processes: (await runtime.pids(key)).map((pid) => ({ pid })) };
+    const found = lookup(request, context);
+    return { processes: execs.describe(found, await runtime.pids(found.key)) };
   }
 
   async function stats(request: task.StatsRequest, context: CallContext): Promise<task.StatsResponse> {
@@ -228,18 +234,52 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
 
   async function resizePty(request: task.ResizePtyRequest, context: CallContext): Promise<Empty> {
     const { key } = lookup(request, context);
-    for (const [field, value] of [
-      ['width', request.width],
-      ['height', request.height],
-    ] as const) {
-      if (value > MAX_TERMINAL_SIDE)
-        throw new WherryError('invalid-argument', `${field}: ${value} is more than ${MAX_TERMINAL_SIDE}`, {
-          path: field,
-        });
-    }
-    const execId = request.execId === '' ? undefined : request.execId;
-    await runtime.resize(key, execId, request.height, request.width);
+    await runtime.resize(key, undefined, request.height, request.width);
     return {};
+  }
+
+  const resizeAny = byExecId(resizePty, execs.resize);
+
+  async function resize(request: task.ResizePtyRequest, context: CallContext): Promise<Empty> {
+    checkSize(request);
+    return resizeAny(request, context);
+  }
+
+  async function pause(request: task.PauseRequest, context: CallContext): Promise<Empty> {
+    const { key } = lookup(request, context);
+    try {
+      await runtime.pause(key, operation(context));
+    } catch (thrown) {
+      throw prefixed('OCI runtime pause failed', thrown, 'id');
+    }
+    return {};
+  }
+
+  async function resume(request: task.ResumeRequest, context: CallContext): Promise<Empty> {
+    const { key } = lookup(request, context);
+    try {
+      await runtime.resume(key, operation(context));
+    } catch (thrown) {
+      throw prefixed('OCI runtime resume failed', thrown, 'id');
+    }
+    return {};
+  }
+
+  async function update(request: task.UpdateTaskRequest, context: CallContext): Promise<Empty> {
+    const { key } = lookup(request, context);
+    const { resources } = parseResources(request.resources?.value ?? new Uint8Array(), 'resources');
+    for (const warning of await runtime.update(key, resources, operation(context)))
+      log.warn(warning, { id: key.id });
+    return {};
+  }
+
+  function checkSize({ width, height }: task.ResizePtyRequest): void {
+    for (const [field, value] of Object.entries({ width, height })) {
+      if (value <= MAX_TERMINAL_SIDE) continue;
+      throw new WherryError('invalid-argument', `${field}: ${value} is more than ${MAX_TERMINAL_SIDE}`, {
+        path: field,
+      });
+    }
   }
 
   /** Never fails for an unknown id: containerd asks before there is one. */
@@ -254,20 +294,40 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
   }
 
   const methods: Record<string, UnaryMethod> = {
-    State: unary({ request: task.StateRequest, response: task.StateResponse, handle: state }),
+    State: unary({
+      request: task.StateRequest,
+      response: task.StateResponse,
+      handle: byExecId(state, execs.state),
+    }),
     Create: unary({ request: task.CreateTaskRequest, response: task.CreateTaskResponse, handle: create }),
-    Start: unary({ request: task.StartRequest, response: task.StartResponse, handle: start }),
-    Delete: unary({ request: task.DeleteRequest, response: task.DeleteResponse, handle: remove }),
+    Start: unary({
+      request: task.StartRequest,
+      response: task.StartResponse,
+      handle: byExecId(start, execs.start),
+    }),
+    Delete: unary({
+      request: task.DeleteRequest,
+      response: task.DeleteResponse,
+      handle: byExecId(remove, execs.remove),
+    }),
     Pids: unary({ request: task.PidsRequest, response: task.PidsResponse, handle: pids }),
-    Pause: missing('Pause', task.PauseRequest),
-    Resume: missing('Resume', task.ResumeRequest),
+    Pause: unary({ request: task.PauseRequest, response: Empty, handle: pause }),
+    Resume: unary({ request: task.ResumeRequest, response: Empty, handle: resume }),
     Checkpoint: missing('Checkpoint', task.CheckpointTaskRequest),
-    Kill: unary({ request: task.KillRequest, response: Empty, handle: kill }),
-    Exec: missing('Exec', task.ExecProcessRequest),
-    ResizePty: unary({ request: task.ResizePtyRequest, response: Empty, handle: resizePty }),
-    CloseIO: unary({ request: task.CloseIORequest, response: Empty, handle: closeIo }),
-    Update: missing('Update', task.UpdateTaskRequest),
-    Wait: unary({ request: task.WaitRequest, response: task.WaitResponse, handle: wait }),
+    Kill: unary({ request: task.KillRequest, response: Empty, handle: byExecId(kill, execs.kill) }),
+    Exec: unary({ request: task.ExecProcessRequest, response: Empty, handle: execs.add }),
+    ResizePty: unary({ request: task.ResizePtyRequest, response: Empty, handle: resize }),
+    CloseIO: unary({
+      request: task.CloseIORequest,
+      response: Empty,
+      handle: byExecId(closeIo, execs.closeIo),
+    }),
+    Update: unary({ request: task.UpdateTaskRequest, response: Empty, handle: update }),
+    Wait: unary({
+      request: task.WaitRequest,
+      response: task.WaitResponse,
+      handle: byExecId(wait, execs.wait),
+    }),
     Stats: unary({ request: task.StatsRequest, response: task.StatsResponse, handle: stats }),
     Connect: unary({ request: task.ConnectRequest, response: task.ConnectResponse, handle: connect }),
     Shutdown: unary({ request: task.ShutdownRequest, response: Empty, handle: shutdown }),

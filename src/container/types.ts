@@ -190,7 +190,7 @@ export interface ContainerRuntime {
   /** Every pid of the cgroup; of a stopped, not deleted container the remembered init pid. */
   pids(key: ContainerKey): Promise<number[]>;
   closeStdin(key: ContainerKey): Promise<void>;
-  /** Size of the terminal of the init, or of an exec. failed-precondition without a running process or a terminal. */
+  /** Size of the terminal of the init, or of an exec. failed-precondition without a running process; nothing happens without a terminal. */
   resize(key: ContainerKey, execId: string | undefined, rows: number, cols: number): Promise<void>;
   /** The init's parent is the caller, who says how it ended (wait status); quicker than keel's pidfd, and known on every kernel. */
   noteExit(key: ContainerKey, waitStatus: number): void;

@@ -65,7 +65,7 @@ for (const version of ['1.6', '1.7', '2.1'] as const)
       ]);
       const args = ['-qec', `stty rows 33 cols 77; ${line}`, '/dev/null'];
       const { code, stdout } = await run('script', args, { timeout: 60_000 });
-      return { code, text: stdout.replaceAll('\r', '').replace(/^\^@/, '') };
+      return { code, text: shown(stdout) };
     };
     const status = async (id: string) =>
       (await containerd.mustCtr(['task', 'ls']))
@@ -158,6 +158,73 @@ for (const version of ['1.6', '1.7', '2.1'] as const)
         descriptors(keel).filter((path) => /ptmx|pts/.test(path)),
         [],
       );
+    });
+
+    const execIn = (id: string, flags: readonly string[], command: readonly string[], input?: string) =>
+      containerd.ctr(
+        ['task', 'exec', '--exec-id', uniqueId('exec'), ...flags, id, ...command],
+        input === undefined ? {} : { input },
+      );
+
+    describe('execs', () => {
+      const id = uniqueId('host');
+      before(async () => {
+        await containerd.mustCtr(['run', '-d', '--runtime', runtime, imageName, id, '/bin/sleep', '1000']);
+      });
+      after(async () => {
+        await containerd.ctr(['task', 'rm', '--force', id]);
+        await containerd.ctr(['container', 'rm', id]);
+      });
+
+      test('output, error output, input and exit code', async () => {
+        const script = ['/bin/sh', '-c', 'echo out; echo err >&2; exit 6'];
+        assert.deepEqual(await execIn(id, [], script), { code: 6, stdout: 'out\n', stderr: 'err\n' });
+        const lines = await execIn(id, [], ['/bin/wc', '-c'], 'x'.repeat(200_000));
+        assert.deepEqual([lines.code, lines.stdout], [0, '200000\n'], lines.stderr);
+        const big = await execIn(id, [], ['/bin/sh', '-c', 'head -c 3000000 /dev/zero | tr "\\000" y']);
+        assert.equal(big.stdout.length, 3_000_000);
+      });
+
+      test('a terminal', async () => {
+        const line = ctrLine([
+          'task',
+          'exec',
+          '-t',
+          '--exec-id',
+          uniqueId('tty'),
+          id,
+          '/bin/sh',
+          '-c',
+          'tty; seq 1 5000; exit 4',
+        ]);
+        const { code, stdout } = await run('script', ['-qec', line, '/dev/null']);
+        const text = shown(stdout).trimEnd().split('\n');
+        assert.equal(code, 4);
+        assert.match(text[0] ?? '', /^\/dev\/pts\/\d$/);
+        assert.deepEqual(
+          text.slice(1),
+          Array.from({ length: 5000 }, (_, index) => String(index + 1)),
+        );
+      });
+
+      test('what an exec leaves behind does not keep its caller', async () => {
+        const result = await execIn(id, [], ['/bin/sh', '-c', 'echo out; sleep 500 & exit 0']);
+        assert.deepEqual([result.code, result.stdout], [0, 'out\n'], result.stderr);
+        const left = (await execIn(id, [], ['/bin/ps'])).stdout;
+        assert.match(left, /sleep 500/);
+        const keel = descriptors(await keelPid());
+        assert.deepEqual(
+          keel.filter((path) => path.includes('-exec')),
+          [],
+        );
+      });
+
+      test('a program that is not there, then another exec', async () => {
+        const missing = await execIn(id, [], ['/no/such']);
+        assert.notEqual(missing.code, 0);
+        assert.match(missing.stderr, /OCI runtime exec failed: .*no such file or directory/);
+        assert.equal((await execIn(id, [], ['/bin/true'])).code, 0);
+      });
     });
 
     test('file:// makes folders and takes both streams', async () => {
@@ -318,4 +385,12 @@ function descendant(pid: number, executable: RegExp): number | undefined {
 /** Once no FIFO or terminal of a container is open any more. */
 function restingCount(open: readonly string[]): number | undefined {
   return open.some((path) => /fifo|ptmx/.test(path)) ? undefined : open.length;
+}
+
+/** What script(1) recorded, without the echo of its own input and without ctr's complaint that the process was gone before its first resize. */
+function shown(recorded: string): string {
+  return recorded
+    .replaceAll('\r', '')
+    .replace(/^\^@/, '')
+    .replace(/^.*resize pty.*\n/gm, '');
 }
