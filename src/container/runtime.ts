@@ -32,6 +32,7 @@ import { Loggers } from './loggers.ts';
 import { checkLabels } from './lsm.ts';
 import { Ooms } from './ooms.ts';
 import { ContainerRecord } from './record.ts';
+import { ordinaryUser, specForUser, withoutCgroups } from './rootless.ts';
 import { Scopes } from './scopes.ts';
 import { planStdio, type StdioPlan } from './stdio.ts';
 import { StateStore, scopeFolder } from './store.ts';
@@ -82,6 +83,8 @@ export interface RuntimeDependencies {
 export class Runtime implements ContainerRuntime {
   readonly #keel: Keel;
   readonly #cgroups: CgroupHost;
+  /** Not root: whose containers these are. */
+  readonly #user = ordinaryUser();
   readonly #log: Logger;
   readonly #store: StateStore;
   readonly #cgroupParent: string;
@@ -99,7 +102,7 @@ export class Runtime implements ContainerRuntime {
 
   constructor(dependencies: RuntimeDependencies) {
     this.#keel = dependencies.keel;
-    this.#cgroups = dependencies.cgroups;
+    this.#cgroups = this.#user === undefined ? dependencies.cgroups : withoutCgroups();
     this.#log = dependencies.log;
     this.#store = new StateStore(dependencies.runDir);
     this.#loggers = new Loggers(this.#keel);
@@ -481,6 +484,7 @@ export class Runtime implements ContainerRuntime {
       cgroup,
       cgroups: this.#cgroups,
       seccomp: seccomp === undefined ? undefined : await compileSeccomp(seccomp),
+      unprivileged: this.#user !== undefined,
     });
     return disassemble(tape);
   }
@@ -499,7 +503,7 @@ export class Runtime implements ContainerRuntime {
         },
       );
     }
-    return config;
+    return this.#user === undefined ? config : specForUser(config, this.#user);
   }
 
   async #readConfig(request: CreateRequest): Promise<Spec> {
@@ -529,6 +533,7 @@ export class Runtime implements ContainerRuntime {
       cgroups: this.#cgroups,
       seccomp: filter,
       caller,
+      unprivileged: this.#user !== undefined,
       rootfsOverlay: request.rootfsOverlay,
       bindDevices: this.#inUserNamespace,
       noPivotRoot: request.noPivotRoot,

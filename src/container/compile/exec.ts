@@ -102,10 +102,20 @@ export function compileExec(input: ExecInput): AssembledTape {
   const streams = openStreams(program, input);
   const init = openInit(program, input);
   const joined = joinedFlags(input.spec);
+  const rest = tape.set(joined & ~CLONE_NEWPID);
   if ((joined & CLONE_NEWPID) !== 0) {
     // A pid namespace is entered by children only.
     program.step('linux.namespaces', "enter the container's pid namespace");
-    tape.syscall('setns', [init, CLONE_NEWPID]);
+    const denied = tape.label('denied');
+    const entered = tape.label('entered');
+    // An ordinary user has the right to it only as root of the user namespace that owns it.
+    const options = (joined & CLONE_NEWUSER) === 0 ? {} : { on: { EPERM: denied } };
+    tape.syscall('setns', [init, CLONE_NEWPID], options);
+    tape.jump(entered);
+    tape.place(denied);
+    tape.syscall('setns', [init, CLONE_NEWPID | CLONE_NEWUSER]);
+    tape.set(joined & ~CLONE_NEWPID & ~CLONE_NEWUSER, rest);
+    tape.place(entered);
   }
 
   program.step('', 'make the ready pipe');
@@ -124,7 +134,7 @@ export function compileExec(input: ExecInput): AssembledTape {
   tape.halt(0);
 
   tape.place(child);
-  becomeProgram(program, input, { init, joined: joined & ~CLONE_NEWPID, ready: writeEnd, streams });
+  becomeProgram(program, input, { init, joined: rest, ready: writeEnd, streams });
   return tape.assemble();
 }
 
@@ -204,7 +214,8 @@ function watch(program: Program, pid: Reg, readEnd: Reg, writeEnd: Reg): void {
 
 interface Inheritance {
   init: Reg;
-  joined: number;
+  /** Flags of setns(2). */
+  joined: Reg;
   ready: Reg;
   streams: readonly OpenStream[];
 }
@@ -221,10 +232,11 @@ function becomeProgram(program: Program, input: ExecInput, inheritance: Inherita
   tape.syscall('setsid', []);
   setOomScore(program, input);
   const channel = spec.process.terminal === true ? openConsoleChannel(program, input) : undefined;
-  if (inheritance.joined !== 0) {
-    program.step('linux.namespaces', "join the container's namespaces");
-    tape.syscall('setns', [inheritance.init, inheritance.joined]);
-  }
+  program.step('linux.namespaces', "join the container's namespaces");
+  const none = tape.label('none_to_join');
+  tape.jumpIfEqual(inheritance.joined, 0, none);
+  tape.syscall('setns', [inheritance.init, inheritance.joined]);
+  tape.place(none);
   joinKeyring(program, input);
   let slave: Reg | undefined;
   if (channel !== undefined) {
