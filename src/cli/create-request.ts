@@ -4,6 +4,7 @@ import { WherryError } from '../errors.ts';
 import type { Spec } from '../oci/types.ts';
 import type { Bundle } from './bundle.ts';
 import { type CommandContext, callerPath, keyOf, stateDirOf } from './context.ts';
+import { withNotifySocket } from './notify-socket.ts';
 import type { ClientSession } from './session.ts';
 
 /** What the caller's process hands on to a container whose tape it plays. */
@@ -44,7 +45,10 @@ export function createRequest(
     noNewKeyring: flags.on('no-new-keyring'),
     systemdCgroup: globals.on('systemd-cgroup'),
     stateDir: stateDirOf(context, id),
-    config: listening === 0 ? bundle.config : withListening(bundle.config, listening),
+    config: withNotifySocket(
+      listening === 0 ? bundle.config : withListening(bundle.config, listening),
+      session.request.env,
+    ),
     caller: {
       ...callerContext(session),
       ...(pidFile !== undefined && { pidFile: callerPath(context, pidFile) }),
