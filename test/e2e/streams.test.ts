@@ -391,6 +391,6 @@ function restingCount(open: readonly string[]): number | undefined {
 function shown(recorded: string): string {
   return recorded
     .replaceAll('\r', '')
-    .replace(/^\^@/, '')
+    .replaceAll('^@', '')
     .replace(/^.*resize pty.*\n/gm, '');
 }
