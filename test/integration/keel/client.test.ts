@@ -186,8 +186,9 @@ for (const which of Object.keys(builds) as Build[]) {
     serve(link, async (session) => {
       assert.deepEqual(session.request.isTerminal, [true, true, true]);
       assert.deepEqual([session.request.rows, session.request.cols], [33, 77]);
+      // This tape gives the pty no size; the client does, as soon as it has the master.
       const script =
-        'stty size; read x; echo "got $x"; i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; exit 4';
+        'while [ "$(stty size)" = "0 0" ]; do sleep 0.01; done; stty size; read x; echo "got $x"; i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; exit 4';
       const tape = initTape(1n, {
         args: ['/bin/sh', '-c', script],
         env: ['PATH=/usr/bin:/bin'],
