@@ -5,7 +5,7 @@ export function minimalFeatures(): Record<string, unknown> {
     ociVersionMax: '1.3.0',
     linux: {
       namespaces: ['cgroup', 'ipc', 'mount', 'network', 'pid', 'uts'],
-      cgroup: { v1: true, v2: true, systemd: false, systemdUser: false, rdma: false },
+      cgroup: { v1: true, v2: true, systemd: true, systemdUser: false, rdma: true },
       seccomp: { enabled: true },
       apparmor: { enabled: false },
       selinux: { enabled: false },

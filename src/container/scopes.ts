@@ -15,7 +15,7 @@ export class Scopes {
   readonly #mode: CgroupMode;
   readonly #keel: Keel;
   readonly #nextToken: () => bigint;
-  readonly #systemd = new SystemdManager(process.getuid?.() === 0 ? 'system' : 'user');
+  readonly #systemd = new SystemdManager('system');
 
   constructor(mode: CgroupMode, keel: Keel, nextToken: () => bigint) {
     this.#mode = mode;
@@ -23,13 +23,23 @@ export class Scopes {
     this.#nextToken = nextToken;
   }
 
-  /** Which unit a container is. Throws unimplemented where there is no cgroup v2. */
+  /** Which unit a container is. Throws unimplemented without cgroup v2 and for users. */
   unitOf(spec: Spec, id: string): SystemdUnit {
     if (this.#mode !== 'v2') {
       throw new WherryError(
         'unimplemented',
         '--systemd-cgroup: the systemd cgroup driver is supported on cgroup v2 only',
         { path: 'linux.cgroupsPath', hint: 'use the cgroupfs driver and a path such as /parent/name' },
+      );
+    }
+    if (process.getuid?.() !== 0) {
+      throw new WherryError(
+        'unimplemented',
+        '--systemd-cgroup: the systemd cgroup driver is supported for root only',
+        {
+          path: 'linux.cgroupsPath',
+          hint: 'use the cgroupfs driver below a cgroup that is delegated to you',
+        },
       );
     }
     return systemdUnit(spec.linux?.cgroupsPath ?? '', id);

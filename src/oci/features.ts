@@ -69,7 +69,7 @@ export function featuresDocument({ version, commit, libseccomp }: FeaturesInput)
         )
         .toSorted(),
       capabilities: [...capabilityNames],
-      cgroup: { v1: true, v2: true, systemd: false, systemdUser: false, rdma: true },
+      cgroup: { v1: true, v2: true, systemd: true, systemdUser: false, rdma: true },
       seccomp: {
         enabled: libseccomp !== undefined,
         actions: seccompActions.filter(

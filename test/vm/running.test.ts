@@ -33,7 +33,8 @@ describe('a running container on cgroup v2', () => {
 
   const must = (...args: string[]): Promise<string> => wherry.must(args, { timeout });
   const file = (name: string): string => readFileSync(join(cgroup, name), 'utf8').trim();
-  const status = async (): Promise<string> => (JSON.parse(await must('state', id)) as { status: string }).status;
+  const status = async (): Promise<string> =>
+    (JSON.parse(await must('state', id)) as { status: string }).status;
 
   test('pause and resume are cgroup.freeze', async () => {
     await must('pause', id);
@@ -46,8 +47,23 @@ describe('a running container on cgroup v2', () => {
   });
 
   test('update writes the new limits', async () => {
-    await must('update', '--memory', String(80 << 20), '--pids-limit', '25', '--cpu-quota', '20000', '--cpu-period', '100000', id);
-    assert.deepEqual(['memory.max', 'pids.max', 'cpu.max'].map(file), [String(80 << 20), '25', '20000 100000']);
+    await must(
+      'update',
+      '--memory',
+      String(80 << 20),
+      '--pids-limit',
+      '25',
+      '--cpu-quota',
+      '20000',
+      '--cpu-period',
+      '100000',
+      id,
+    );
+    assert.deepEqual(['memory.max', 'pids.max', 'cpu.max'].map(file), [
+      String(80 << 20),
+      '25',
+      '20000 100000',
+    ]);
   });
 
   test('exec is born in the same cgroup and sees it as the root', async () => {
@@ -66,8 +82,15 @@ describe('a running container on cgroup v2', () => {
 
   test('processes end at pids.max', async () => {
     const bomb = 'for n in $(seq 60); do sleep 30 & done; wait';
-    await wherry.run(['exec', '--detach', id, '/bin/sh', '-c', bomb], { timeout, outputFile: join(wherry.folder, 'bomb') });
-    await eventually('a fork was refused', () => /^max [1-9]/m.test(file('pids.events')) || undefined, timeout);
+    await wherry.run(['exec', '--detach', id, '/bin/sh', '-c', bomb], {
+      timeout,
+      outputFile: join(wherry.folder, 'bomb'),
+    });
+    await eventually(
+      'a fork was refused',
+      () => /^max [1-9]/m.test(file('pids.events')) || undefined,
+      timeout,
+    );
     assert.ok(Number(file('pids.current')) <= Number(file('pids.max')));
   });
 });

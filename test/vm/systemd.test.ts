@@ -129,6 +129,26 @@ describe('the systemd cgroup driver', () => {
     }
   });
 
+  test('device rules hold in a scope as well, also after systemd has read its files again', async () => {
+    const id = uniqueId('devices');
+    const path = await bundle(id, ['/bin/sleep', '1000'], '', (config) => {
+      const capabilities = config.process['capabilities'] as Record<string, string[]>;
+      for (const set of ['bounding', 'effective', 'permitted'])
+        capabilities[set]?.push('CAP_MKNOD', 'CAP_SYS_RAWIO');
+      config.root.readonly = false;
+      config.linux.resources = { devices: [{ allow: false, access: 'rwm' }] };
+    });
+    await create(id, path);
+    await wherry.must(['start', id], { timeout });
+    await must('systemctl', ['daemon-reload'], { timeout });
+    await wherry.must(['exec', id, '/bin/mknod', '/dev/mem', 'c', '1', '1'], { timeout });
+    const denied = await wherry.run(['exec', id, '/bin/head', '-c', '1', '/dev/mem'], { timeout });
+    assert.notEqual(denied.code, 0);
+    assert.match(denied.stderr, /Operation not permitted/);
+    assert.equal((await wherry.run(['exec', id, '/bin/head', '-c', '1', '/dev/zero'], { timeout })).code, 0);
+    await wherry.must(['delete', '--force', id], { timeout });
+  });
+
   test('what cannot be is said, and leaves no unit', async () => {
     const id = uniqueId('bad');
     const path = await bundle(id, ['/bin/true'], '/a/path');
