@@ -7,14 +7,22 @@ import { join } from 'node:path';
 import { WherryError } from '../errors.ts';
 import { formatJson, parseJson } from '../oci/json.ts';
 import type { Linux, LinuxNamespace, Process, Spec } from '../oci/types.ts';
+import { listens } from './compile/seccomp-listener.ts';
 
 export interface ExecContext {
   process: Process;
   namespaces: readonly LinuxNamespace[];
   personality?: Linux['personality'];
   memoryPolicy?: Linux['memoryPolicy'];
+  /** Where a listener of the filter goes. */
+  supervisor?: Supervisor | undefined;
   seccomp: { filter: Uint8Array; flags: number } | undefined;
   noNewKeyring: boolean;
+}
+
+export interface Supervisor {
+  listenerPath: string;
+  listenerMetadata?: string | undefined;
 }
 
 interface StoredContext {
@@ -22,6 +30,8 @@ interface StoredContext {
   namespaces: LinuxNamespace[];
   personality?: Linux['personality'];
   memoryPolicy?: Linux['memoryPolicy'];
+  /** Where a listener of the filter goes. */
+  supervisor?: Supervisor | undefined;
   seccompFlags?: number;
   noNewKeyring: boolean;
 }
@@ -35,17 +45,21 @@ export function execContextOf(
   noNewKeyring: boolean,
 ): ExecContext {
   const { namespaces = [], personality, memoryPolicy } = spec.linux ?? {};
-  return { process: spec.process, namespaces, personality, memoryPolicy, seccomp, noNewKeyring };
+  const { listenerPath, listenerMetadata } = spec.linux?.seccomp ?? {};
+  const supervisor =
+    listens(seccomp) && listenerPath !== undefined ? { listenerPath, listenerMetadata } : undefined;
+  return { process: spec.process, namespaces, personality, memoryPolicy, supervisor, seccomp, noNewKeyring };
 }
 
 /** Two small files on the run folder's tmpfs; written while the create tape plays, so they cost its caller nothing. */
 export async function saveExecContext(dir: string, context: ExecContext): Promise<void> {
-  const { seccomp, process, personality, memoryPolicy, noNewKeyring } = context;
+  const { seccomp, process, personality, memoryPolicy, supervisor, noNewKeyring } = context;
   const stored: StoredContext = {
     process,
     namespaces: [...context.namespaces],
     ...(personality !== undefined && { personality }),
     ...(memoryPolicy !== undefined && { memoryPolicy }),
+    ...(supervisor !== undefined && { supervisor }),
     ...(seccomp !== undefined && { seccompFlags: seccomp.flags }),
     noNewKeyring,
   };
@@ -56,13 +70,11 @@ export async function saveExecContext(dir: string, context: ExecContext): Promis
 /** internal when the files are gone or damaged: then no exec is possible in this container. */
 export async function loadExecContext(dir: string): Promise<ExecContext> {
   try {
-    const { process, namespaces, personality, memoryPolicy, seccompFlags, noNewKeyring } = parseJson(
-      await readFile(join(dir, CONTEXT)),
-      CONTEXT,
-    ) as StoredContext;
+    const { process, namespaces, personality, memoryPolicy, supervisor, seccompFlags, noNewKeyring } =
+      parseJson(await readFile(join(dir, CONTEXT)), CONTEXT) as StoredContext;
     const filter = seccompFlags === undefined ? undefined : await readFile(join(dir, FILTER));
     const seccomp = filter === undefined ? undefined : { filter, flags: seccompFlags ?? 0 };
-    return { process, namespaces, personality, memoryPolicy, seccomp, noNewKeyring };
+    return { process, namespaces, personality, memoryPolicy, supervisor, seccomp, noNewKeyring };
   } catch (error) {
     throw new WherryError('internal', `cannot read ${join(dir, CONTEXT)}: ${String(error)}`, {
       hint: 'the state of this container is damaged: it can run on, but nothing can be executed in it',

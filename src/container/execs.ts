@@ -7,7 +7,7 @@ import { WherryError } from '../errors.ts';
 import { unsupported } from '../oci/supported.ts';
 import type { Spec } from '../oci/types.ts';
 import { playError, readPage } from '../tape/outcome.ts';
-import { compileExec } from './compile/exec.ts';
+import { compileExec, type ExecInput } from './compile/exec.ts';
 import { execCgroup } from './exec-cgroup.ts';
 import { type ExecContext, loadExecContext } from './exec-context.ts';
 import { ExecRecord } from './exec-record.ts';
@@ -190,6 +190,7 @@ export class Execs {
       stdio: await this.#planStdio(exec),
       cgroup: execCgroup(this.#deps.cgroups, record, request.cgroups ?? {}),
       seccomp: settled.seccomp,
+      ...supervisorOf(record, spec, settled),
       noNewKeyring: settled.noNewKeyring,
       ...(caller !== undefined && { caller }),
       ...(request.ioUid !== undefined && { ioUid: request.ioUid }),
@@ -283,6 +284,25 @@ function specOf({ process }: Pick<ExecRequest, 'process'>, context: ExecContext)
       namespaces: [...context.namespaces],
       personality: context.personality,
       memoryPolicy: context.memoryPolicy,
+    },
+  };
+}
+
+/** A process whose filter has a listener is shown to the supervisor as the container's init was. */
+function supervisorOf(
+  record: ContainerRecord,
+  spec: Spec,
+  { supervisor }: ExecContext,
+): Pick<ExecInput, 'supervisor'> {
+  if (supervisor === undefined) return {};
+  const { ociVersion, annotations } = record;
+  const seccomp = { defaultAction: 'SCMP_ACT_NOTIFY' as const, ...supervisor };
+  return {
+    supervisor: {
+      id: record.key.id,
+      bundle: record.bundle,
+      spec: { ...spec, ociVersion, annotations, linux: { seccomp } },
+      init: { pid: record.pid },
     },
   };
 }

@@ -2,7 +2,6 @@
  * The tape of an exec: a further process in a running container. The player finds the init, clones into the container's
  * pid namespace and cgroup; the clone joins the other namespaces and becomes the program (DESIGN 3, hazards B14 and B15).
  */
-import { WherryError } from '../../errors.ts';
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
@@ -41,7 +40,8 @@ import { setAttributes } from './process.ts';
 import { Program } from './program.ts';
 import { type FoundProgram, findProgram } from './program-lookup.ts';
 import { register } from './register.ts';
-import { listens } from './seccomp-listener.ts';
+import { openRendezvous, type Rendezvous } from './rendezvous.ts';
+import { connectListener, handOverListener, type ListenerPlan, passListener } from './seccomp-listener.ts';
 import { type OpenStream, openStreams } from './streams.ts';
 
 export interface ExecInput {
@@ -56,6 +56,8 @@ export interface ExecInput {
   stdio: StdioPlan;
   cgroup: ExecCgroup;
   seccomp: { filter: Uint8Array; flags: number } | undefined;
+  /** Who gets the listener of a filter that has one, and what it is told. */
+  supervisor?: ListenerPlan;
   caller?: CallerContext;
   noNewKeyring?: boolean;
   ioUid?: number;
@@ -89,18 +91,13 @@ const EXEC_LANE = 1;
 const REFUSED_SLOT = 1;
 
 export function compileExec(input: ExecInput): AssembledTape {
-  if (listens(input.seccomp)) {
-    throw new WherryError(
-      'unimplemented',
-      'linux.seccomp: an exec in a container whose filter notifies a supervisor is not supported yet',
-      { path: 'linux.seccomp.listenerPath' },
-    );
-  }
   const program = new Program();
   const { tape } = program;
   resetProcess(program);
   const streams = openStreams(program, input);
   const init = openInit(program, input);
+  const agent = input.supervisor && connectListener(program, input.supervisor.spec);
+  const meeting = agent && openRendezvous(program);
   const joined = joinedFlags(input.spec);
   const rest = tape.set(joined & ~CLONE_NEWPID);
   if ((joined & CLONE_NEWPID) !== 0) {
@@ -129,12 +126,18 @@ export function compileExec(input: ExecInput): AssembledTape {
   const child = tape.label('exec');
   tape.jumpIfEqual(pid, 0, child);
 
-  watch(program, pid, readEnd, writeEnd);
+  tape.store(pid, tape.slot(0), 8);
+  if (input.supervisor !== undefined && agent !== undefined && meeting !== undefined) {
+    program.close(meeting.init);
+    passListener(program, input.supervisor, meeting.player, agent, pid);
+    program.close(meeting.player);
+  }
+  watch(program, readEnd, writeEnd);
   if (input.caller?.pidFile !== undefined) writePidFile(program, pid, input.caller.pidFile);
   tape.halt(0);
 
   tape.place(child);
-  becomeProgram(program, input, { init, joined: rest, ready: writeEnd, streams });
+  becomeProgram(program, input, { init, joined: rest, ready: writeEnd, streams, meeting });
   return tape.assemble();
 }
 
@@ -193,10 +196,9 @@ function clone(program: Program, cgroup: ExecCgroup): Reg {
 }
 
 /** Waits until the clone has executed the program or failed: one byte says "about to", the end of the pipe "done". */
-function watch(program: Program, pid: Reg, readEnd: Reg, writeEnd: Reg): void {
+function watch(program: Program, readEnd: Reg, writeEnd: Reg): void {
   const { tape } = program;
   program.step('', 'wait until the process runs');
-  tape.store(pid, tape.slot(0), 8);
   program.close(writeEnd);
   const byte = tape.space(8);
   const about = tape.label('about');
@@ -218,6 +220,8 @@ interface Inheritance {
   joined: Reg;
   ready: Reg;
   streams: readonly OpenStream[];
+  /** Present where the player takes a seccomp listener. */
+  meeting: Rendezvous | undefined;
 }
 
 function becomeProgram(program: Program, input: ExecInput, inheritance: Inheritance): void {
@@ -246,24 +250,32 @@ function becomeProgram(program: Program, input: ExecInput, inheritance: Inherita
     sendTerminal(program, input, channel, terminal.master);
     slave = terminal.slave;
   }
-  const [ready] = placeDescriptors(program, {
+  const { meeting } = inheritance;
+  // Its own copy of the player's end would hide the player's death.
+  if (meeting !== undefined) program.close(meeting.player);
+  const [ready, end] = placeDescriptors(program, {
     preserve: caller?.preserveFds ?? 0,
     streams: inheritance.streams,
     slave,
-    kept: [inheritance.ready],
-  }) as [Reg];
+    kept: [inheritance.ready, ...(meeting === undefined ? [] : [meeting.init])],
+  }) as [Reg, Reg | undefined];
+  const onListener = (listener: Reg) => {
+    if (end !== undefined) handOverListener(program, end, listener);
+  };
+  const late = spec.process.noNewPrivileges === true ? input.seccomp : undefined;
   setLimits(program, spec);
   setAttributes(program, spec);
   giveStreams(program, input);
-  becomeUser(program, spec, input.seccomp);
+  becomeUser(program, spec, input.seccomp, onListener);
   enterFolder(program, spec.process.cwd);
   const found = findProgram(program, spec);
   program.step('process.user.umask', 'set the umask');
   tape.syscall('umask', [spec.process.user.umask ?? 0o022]);
+  // With a listener the player must be there to take it.
+  if (end !== undefined && late !== undefined) loadFilter(program, late, onListener);
   program.step('', 'tell the player that the program is about to run');
   tape.syscall('write', [ready, 'x', 1]);
-  if (input.seccomp !== undefined && spec.process.noNewPrivileges === true)
-    loadFilter(program, input.seccomp);
+  if (end === undefined && late !== undefined) loadFilter(program, late);
   execute(program, found, spec.process.args[0] ?? '');
 }
 

@@ -60,6 +60,8 @@ export interface ListenerPlan {
   id: string;
   bundle: string;
   spec: Spec;
+  /** Of an exec: the init of the running container. Absent: the process is the init of a container in creation. */
+  init?: { pid: number };
 }
 
 /** The player's side: takes the listener, sends it on with the state, lets the init go on. */
@@ -106,13 +108,15 @@ function processState(program: Program, plan: ListenerPlan, pid: Reg): { text: D
   const gap = ' '.repeat(DECIMAL_ROOM);
   const text = (value: string): string => JSON.stringify(value);
   const outer = `{"ociVersion":${text(ociVersion)},"fds":["seccompFd"],"pid":`;
-  const inner = `,"metadata":${text(linux?.seccomp?.listenerMetadata ?? '')},"state":{"ociVersion":${text(ociVersion)},"id":${text(plan.id)},"status":"creating","pid":`;
+  const inner = `,"metadata":${text(linux?.seccomp?.listenerMetadata ?? '')},"state":{"ociVersion":${text(ociVersion)},"id":${text(plan.id)},"status":"${plan.init === undefined ? 'creating' : 'running'}","pid":`;
   const tail = `,"bundle":${text(plan.bundle)},"annotations":${JSON.stringify(annotations)}}}`;
   const bytes = Buffer.from(`${outer}${gap}${inner}${gap}${tail}`);
   const whole = tape.bytes(bytes);
   const first = Buffer.byteLength(outer);
   const second = first + DECIMAL_ROOM + Buffer.byteLength(inner);
-  for (const at of [first, second]) tape.decimal(pid, whole.at(at, DECIMAL_ROOM));
+  const init = plan.init === undefined ? pid : tape.set(plan.init.pid);
+  tape.decimal(pid, whole.at(first, DECIMAL_ROOM));
+  tape.decimal(init, whole.at(second, DECIMAL_ROOM));
   return { text: whole, length: bytes.length };
 }
 

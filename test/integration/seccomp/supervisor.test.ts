@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
@@ -93,6 +94,43 @@ describe('a seccomp supervisor', () => {
         assert.match(supervisor.lines.slice(2).join('\n'), /^call \d+$/);
       });
     }
+  }
+
+  for (const noNewPrivileges of [true, false]) {
+    test(`gets an exec's listener too, noNewPrivileges ${noNewPrivileges}`, async () => {
+      const id = uniqueId('exec');
+      const socket = join(wherry.folder, `${id}.s`);
+      const bundle = await makeBundle(wherry.folder, id, ['/bin/sleep', '100'], (config) => {
+        config.process['noNewPrivileges'] = noNewPrivileges;
+        config['annotations'] = { 'org.example': 'yes' };
+        config.linux['seccomp'] = {
+          defaultAction: 'SCMP_ACT_ALLOW',
+          listenerPath: socket,
+          listenerMetadata: 'meta',
+          syscalls: [{ names: ['mkdir', 'mkdirat'], action: 'SCMP_ACT_NOTIFY' }],
+        };
+      });
+      const first = await supervise(socket);
+      const output = join(wherry.folder, `${id}.out`);
+      assert.equal((await wherry.run(['create', '-b', bundle, id], { outputFile: output })).code, 0);
+      await wherry.must(['start', id]);
+      const { pid } = JSON.parse(await wherry.must(['state', id])) as { pid: number };
+      rmSync(socket);
+      const second = await supervise(socket);
+      const result = await wherry.run(['exec', id, '/bin/mkdir', '/dev/shm/x']);
+      assert.equal(result.code, 1);
+      assert.match(result.stderr, /File exists/);
+      await second.end();
+      await wherry.must(['delete', '--force', id]);
+      await first.end();
+      const told = JSON.parse(second.lines[1] ?? '{}') as { pid: number; metadata: string; state: object };
+      assert.equal(told.metadata, 'meta');
+      assert.ok(told.pid > 1 && told.pid !== pid);
+      const { ociVersion, ...state } = told.state as { ociVersion: string };
+      assert.match(ociVersion, /^1\./);
+      assert.deepEqual(state, { id, status: 'running', pid, bundle, annotations: { 'org.example': 'yes' } });
+      assert.match(second.lines[2] ?? '', /^call \d+$/);
+    });
   }
 
   test('that goes away before it takes the listener fails the create, and nothing is left', async () => {
