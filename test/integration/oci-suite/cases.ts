@@ -13,7 +13,7 @@ export type HostStep =
   | { folder: string; mode?: string; owner?: number }
   | { file: string; content?: string; mode?: string; owner?: number }
   | { link: string; to: string }
-  | { tmpfs: string; options?: string }
+  | { tmpfs: string; options?: string; shared?: boolean }
   | { chown: string; owner: number }
   /** A process that holds new namespaces: `${ns.NAME}` is its folder of /proc. */
   | { namespaces: string; flags: string[] }
@@ -27,7 +27,7 @@ export interface Case {
   config: JsonObject;
   host?: HostStep[];
   expect:
-    | { exit?: number; stdout?: string; stderr?: string; json?: Json; files?: Record<string, string> }
+    | { exit?: number; stdout?: string; stderr?: string; json?: Json; files?: Record<string, string | null> }
     | { error: string[]; exit?: number };
   /** Conditions that this machine may not meet: see needs.ts. */
   needs?: string[];

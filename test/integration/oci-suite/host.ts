@@ -149,6 +149,7 @@ export class HostSide implements AsyncDisposable {
       const path = join(this.#bundle, step.tmpfs);
       mkdirSync(path, { recursive: true });
       await must('mount', ['-t', 'tmpfs', ...(step.options ? ['-o', step.options] : []), 'tmpfs', path]);
+      if (step.shared === true) await must('mount', ['--make-shared', path]);
       this.#mounted.unshift(path);
     } else if ('chown' in step) {
       giveTo(join(this.#bundle, step.chown), step.owner);
