@@ -167,7 +167,7 @@ export class Runtime implements ContainerRuntime {
       record.rootfs = rootfsOf(spec, request.bundle);
       const seccomp = spec.linux?.seccomp;
       const filter = seccomp === undefined ? undefined : await compileSeccomp(seccomp);
-      this.#store.claim(dir);
+      this.#store.claim(dir, request.key);
       claimed = true;
       this.#store.save(record);
       record.execContext = execContextOf(given, filter, request.noNewKeyring === true);
@@ -638,7 +638,7 @@ export class Runtime implements ContainerRuntime {
       await sleep(Math.min(2 ** attempt, 250));
     }
     await this.#keel.release(record.token, DRAIN_MS);
-    this.#store.remove(record.dir);
+    this.#store.remove(record.dir, record.key);
   }
 
   #exited(record: ContainerRecord, waitStatus: number, time: Date, known = true): void {

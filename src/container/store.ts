@@ -11,8 +11,10 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   rmdirSync,
   rmSync,
+  symlinkSync,
   unlinkSync,
   writeSync,
 } from 'node:fs';
@@ -41,10 +43,12 @@ export class StateStore {
     return join(this.#base, scopeFolder(key.scope), key.namespace, key.id);
   }
 
-  /** Makes the state directory; `already-exists` when it is there. */
-  claim(dir: string): void {
+  /** Makes the state directory; `already-exists` when it is there. One elsewhere gets a link, by which `load` finds it. */
+  claim(dir: string, key: ContainerKey): void {
     try {
       makeFolder(dir);
+      const place = this.directory(key);
+      if (dir !== place) link(dir, place);
     } catch (error) {
       if (errorCode(error) === 'EEXIST') {
         throw new WherryError('already-exists', 'container with given ID already exists', {
@@ -83,7 +87,9 @@ export class StateStore {
     return existsSync(record.fifo);
   }
 
-  remove(dir: string): void {
+  remove(dir: string, key: ContainerKey): void {
+    const place = this.directory(key);
+    if (dir !== place) removeFile(place);
     try {
       for (const name of [STATE_FILE, 'exec.fifo']) removeFile(join(dir, name));
       rmdirSync(dir);
@@ -100,11 +106,13 @@ export class StateStore {
     for (const scope of names(this.#base)) {
       for (const namespace of names(join(this.#base, scope))) {
         for (const id of names(join(this.#base, scope, namespace))) {
-          const dir = join(this.#base, scope, namespace, id);
+          const place = join(this.#base, scope, namespace, id);
+          const dir = behind(place);
           try {
-            found.push(read(dir));
+            if (dir === undefined) removeFile(place);
+            else found.push(read(dir));
           } catch (error) {
-            onDamaged(dir, error);
+            onDamaged(place, error);
           }
         }
       }
@@ -153,6 +161,22 @@ function revive(dir: string, stored: StoredContainer): ContainerRecord {
     record.noteExit({ ...stored.exit, exitedAt: new Date(stored.exit.exitedAt) });
   }
   return record;
+}
+
+/** Where a link leads, a folder itself; undefined: the link's folder is gone. */
+function behind(place: string): string | undefined {
+  try {
+    return realpathSync(place);
+  } catch {
+    return undefined;
+  }
+}
+
+/** A link that is there already is that of a container whose folder somebody removed. */
+function link(dir: string, place: string): void {
+  mkdirSync(dirname(place), { recursive: true, mode: 0o711 });
+  removeFile(place);
+  symlinkSync(dir, place);
 }
 
 /** Its parents are there from the second container on. */
