@@ -56,8 +56,9 @@ end. The player then waits for one byte: "created". If the init dies before it, 
   },
   {
     title: 'The init enters its cgroup and says who it is',
-    begins: /^write 0 to/,
-    text: `From here on everything is done by the new process. It writes "0", which means "me", into its cgroup, and sends keel a descriptor of itself (a pidfd) together with the
+    begins: /^(write 0 to|make the cgroup namespace|register with keel)/,
+    text: `From here on everything is done by the new process. It was born in its cgroup (on cgroup v1 it writes "0", which means "me", into
+the files of each), and sends keel a descriptor of itself (a pidfd) together with the
 stream ends. A pidfd never means another process, however often the number is used again.`,
   },
   {
