@@ -26,6 +26,7 @@ import { openSources } from './sources.ts';
 import { openStreams } from './streams.ts';
 import {
   checkMappings,
+  giveStreamsToMapped,
   hasNewUserNamespace,
   inUserNamespace,
   makeGate,
@@ -45,6 +46,7 @@ export function compileCreate(input: CreateInput): AssembledTape {
   mountRootfs(program, input.rootfsMounts, `${input.bundle}/rootfs`, 'rootfs');
   createCgroup(program, input.cgroup);
   const streams = openStreams(program, input);
+  giveStreamsToMapped(program, input, streams);
   const joined = openNamespaces(program, input.spec);
 
   const { cloneInto } = input.cgroup;

@@ -125,3 +125,26 @@ export function becomeMappedRoot(program: Program): void {
   tape.syscall('setresgid', [0, 0, 0]);
   tape.syscall('setresuid', [0, 0, 0]);
 }
+
+/**
+ * In the player, for streams that it has opened: the container's user may open /dev/stdout again. Its own root could not give
+ * them away, as they belong to an id of the host. A file whose owner cannot change stays as it is.
+ */
+export function giveStreamsToMapped(
+  program: Program,
+  { spec, ioUid, ioGid }: { spec: Spec; ioUid?: number; ioGid?: number },
+  streams: readonly { container: Reg | undefined }[],
+): void {
+  const { tape } = program;
+  const { user } = spec.process;
+  const uid = ioUid ?? hostId(spec.linux?.uidMappings ?? [], user.uid);
+  const gid = ioGid ?? hostId(spec.linux?.gidMappings ?? [], user.gid);
+  if (!inUserNamespace(spec) || uid === undefined) return;
+  for (const { container } of streams) {
+    if (container === undefined) continue;
+    program.step('process.user', `give a standard stream to user ${uid} of the host`);
+    const kept = tape.label('kept');
+    tape.syscall('fchown', [container, uid, gid ?? -1], { on: { any: kept } });
+    tape.place(kept);
+  }
+}
