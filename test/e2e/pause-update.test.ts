@@ -115,6 +115,26 @@ for (const name of ['wherry', 'runc'] as const) {
       }
     });
 
+    test('without a pid namespace of its own: kill --all reaches every process', async () => {
+      const shared = uniqueId('shared');
+      const bundle = await makeBundle(
+        tool.folder,
+        shared,
+        ['/bin/sh', '-c', 'sleep 1000 & exec sleep 1000'],
+        (config) => {
+          config.linux['cgroupsPath'] = `/${shared}`;
+          config.linux.namespaces = config.linux.namespaces.filter(({ type }) => type !== 'pid');
+        },
+      );
+      await must(['run', '-d', '-b', bundle, shared], { outputFile: join(bundle, 'out') });
+      const members = async () => JSON.parse(await must(['ps', '-f', 'json', shared])) as number[] | null;
+      await eventually('two processes', async () => (await members())?.length === 2 || undefined);
+      await must(['kill', '--all', shared, 'KILL']);
+      await eventually('it has stopped', async () => (await status(shared)) === 'stopped' || undefined);
+      await eventually('nobody is left', async () => (await members()) === null || undefined);
+      await must(['delete', shared]);
+    });
+
     test('update by flags', async () => {
       await must(['update', '--memory', '64m', '--memory-reservation', '32m', '--pids-limit', '50', id]);
       assert.equal(file('memory', 'memory.limit_in_bytes'), '67108864');
