@@ -6,7 +6,7 @@ import { giveStreamsToMapped, hostId } from '../../../src/container/compile/user
 import { checkConfig } from '../../../src/oci/config.ts';
 import type { Spec } from '../../../src/oci/types.ts';
 import { disassemble } from '../../../src/tape/disassemble.ts';
-import { configOf } from '../../integration/oci-suite/cases.ts';
+import { configOf, type JsonObject } from '../../integration/oci-suite/cases.ts';
 
 const ranges = [
   { containerID: 0, hostID: 100_000, size: 10 },
@@ -17,7 +17,7 @@ function specOf(user: boolean): Spec {
   const namespaces = ['pid', 'mount', 'uts', 'network', 'ipc', ...(user ? ['user'] : [])].map((type) => ({
     type,
   }));
-  const linux = user ? { namespaces, uidMappings: ranges, gidMappings: ranges } : { namespaces };
+  const linux: JsonObject = user ? { namespaces, uidMappings: ranges, gidMappings: ranges } : { namespaces };
   return checkConfig(configOf({ config: { linux, process: { user: { uid: 12, gid: 3 } } } }, {})).config;
 }
 
