@@ -13,6 +13,8 @@ import {
   OPEN_TREE_CLOEXEC,
   OPEN_TREE_CLONE,
 } from '../../linux/constants.ts';
+import type { Spec } from '../../oci/types.ts';
+import type { SyscallOptions } from '../../tape/tape.ts';
 import { newFilesystem } from './filesystem.ts';
 import type { CreateInput } from './input.ts';
 import type { Program } from './program.ts';
@@ -51,9 +53,34 @@ export function attachRoot(program: Program, input: CreateInput, sources: Source
   }
   // What is mounted inside must not show on the host, whatever the root is to be in the end.
   if (keepsPeers(spec)) program.setAttributes(program.root, { propagation: MS_PRIVATE }, true);
-  const place = tape.syscall('openat', [AT_FDCWD, '/', O_PATH | O_DIRECTORY | O_CLOEXEC, 0]);
+  const place = tape.reg('place');
+  const open = (path: string, options: SyscallOptions = {}) =>
+    tape.syscall('openat', [AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0], {
+      into: place,
+      ...options,
+    });
+  if (hooksLookForIt(spec)) {
+    const far = tape.label('no_way_there');
+    const opened = tape.label('place_opened');
+    open(input.rootfs, { on: { EACCES: far } });
+    tape.jump(opened);
+    tape.place(far);
+    open('/');
+    tape.place(opened);
+  } else {
+    open('/');
+  }
   program.attach(program.root, place);
   program.close(place);
+}
+
+/**
+ * Hooks that enter the mount namespace look for the root by its path of the host, and mount into it (nvidia's do). Where mounts of the
+ * host keep their peers it cannot be there: the host would get it too.
+ */
+function hooksLookForIt(spec: Spec): boolean {
+  const { prestart = [], createRuntime = [], createContainer = [] } = spec.hooks ?? {};
+  return prestart.length + createRuntime.length + createContainer.length > 0 && !keepsPeers(spec);
 }
 
 /** A tmpfs over the (empty) rootfs folder holds the changes; the overlay of both lies in it. Returns its path. */
@@ -89,6 +116,14 @@ export function enterRoot(program: Program, input: CreateInput): void {
   program.step('root.path', 'make it the root');
   tape.syscall('fchdir', [program.root]);
   if (input.noPivotRoot === true) {
+    if (hooksLookForIt(spec)) {
+      const top = tape.syscall('openat', [AT_FDCWD, '/', O_PATH | O_DIRECTORY | O_CLOEXEC, 0]);
+      // It is there already where there was no way to its path.
+      const there = tape.label('on_top');
+      program.attach(program.root, top, { on: { EINVAL: there, ELOOP: there } });
+      tape.place(there);
+      program.close(top);
+    }
     tape.syscall('chroot', ['.']);
   } else {
     const peers = keepsPeers(spec);
