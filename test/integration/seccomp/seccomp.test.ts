@@ -253,11 +253,11 @@ describe('compiling', () => {
   });
 
   it('a rule that libseccomp refuses is named, and the next profile compiles', async () => {
-    const twice = allowing(
+    const wrong = allowing(
       { names: ['getpid'], action: 'SCMP_ACT_ERRNO' },
-      { names: ['getpid'], action: 'SCMP_ACT_KILL_PROCESS' },
+      { names: ['chdir'], action: 'SCMP_ACT_ERRNO', args: [{ index: 6, value: 0, op: 'SCMP_CMP_EQ' }] },
     );
-    await assert.rejects(compileSeccomp(twice), (error: unknown) => {
+    await assert.rejects(compileSeccomp(wrong), (error: unknown) => {
       assert.ok(error instanceof WherryError);
       assert.equal(error.details.path, 'linux.seccomp.syscalls[1].names');
       return true;
