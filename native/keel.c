@@ -200,6 +200,8 @@ static bool read_arguments(int argc, char **argv)
             keel.service = true;
         else if (!strcmp(argv[i], "--ready"))
             ready = true;
+        else if (!strcmp(argv[i], "--fault"))
+            keel.faults = true;
         else if (!strcmp(argv[i], "--run-dir") && i + 1 < argc)
             keel.run_dir = argv[++i];
         else if (!strcmp(argv[i], "--player") && i + 1 < argc)
@@ -208,8 +210,10 @@ static bool read_arguments(int argc, char **argv)
             break;
     }
     if (i + 1 >= argc || strcmp(argv[i], "--") || !keel.player_path || !keel.run_dir || keel.run_dir[0] != '/') {
-        fprintf(stderr, "usage: keel --run-dir /DIR --player PATH [--service] [--ready] -- WHERRYD ARGUMENTS…\n"
+        fprintf(stderr, "usage: keel --run-dir /DIR --player PATH [--service] [--fault] [--ready] "
+                        "-- WHERRYD ARGUMENTS…\n"
                         "--service: run by a service manager, never idle\n"
+                        "--fault: for tests, hands WHERRY_FAULT on to wherryd\n"
                         "--ready: descriptor 3 is closed when it listens\n");
         exit(2);
     }

@@ -1,6 +1,7 @@
 /*
  * keel: parent of every container that wherryd manages, owner of the sockets, supervisor of wherryd. One thread, one
- * epoll loop, nothing that blocks. keel.c start and loop · keel_conn.c sockets · keel_link.c wherryd and its orders ·
+ * epoll loop, nothing that blocks. keel.c start and loop · keel_conn.c sockets · keel_calls.c calls
+ * that wait · keel_link.c wherryd and its orders ·
  * keel_proc.c players, containers and their exits. What a frame carries: docs/internals.md.
  */
 #ifndef WHERRY_KEEL_H
@@ -27,6 +28,7 @@ extern struct keel {
     int null, player;     /* /dev/null; the sealed player */
     struct before before; /* what keel changed of itself and its children must not have */
     bool service, ending;
+    bool faults; /* for tests: wherryd may be told where to die */
     uint32_t idle_seconds;
     uint64_t started_ns;
     bool ready;                            /* wherryd is up */
@@ -49,6 +51,12 @@ void conns_pause(bool paused);
 void conns_close(void);
 void conn_send(uint64_t id, const uint8_t *bytes, size_t n);
 void conn_finish(uint64_t id); /* closes when the queue has been written */
+void conn_acting(uint64_t id); /* a client's command begins: no later wherryd may begin it again */
+/* Whether the one-time act of an unanswered call was done; NULL: there is no such call. */
+bool *conn_acted(uint64_t id, uint32_t stream);
+void conns_orphaned(void); /* wherryd has died: whose call can be done again waits for the next */
+void conns_report(void);   /* to a new wherryd: connections, and their calls that nobody has answered */
+void conns_refuse(const char *why); /* wherryd does not come up: calls get code 14 with this; NULL: it did */
 
 /* keel_link.c */
 extern int grpc_socket;
@@ -64,6 +72,8 @@ int registration_sender(void);
 void reap(void);
 void player_spawn(uint64_t token, const uint8_t *payload, size_t n);
 int proc_signal(uint64_t token, int signal);
+void player_cancel(uint64_t request, uint64_t token); /* with what it registered; replies when the player is gone */
+int proc_adopt(uint64_t token, uint32_t pid, uint64_t start_time); /* of an earlier keel; 0 or -errno */
 void proc_acknowledge(uint64_t token);
 int proc_close_stdin(uint64_t token);
 int proc_resize(uint64_t token, uint16_t rows, uint16_t cols);

@@ -1,8 +1,8 @@
 /* Sockets: listeners, connections, and cutting what comes in into whole frames. */
 #define _GNU_SOURCE
 #include "keel.h"
+#include "keel_calls.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,11 +12,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define TTRPC_HEADER 10
 #define TTRPC_MAX (TTRPC_HEADER + (4u << 20))
 #define BACKLOG 4096
-
-enum { TTRPC_REQUEST = 1, TTRPC_RESPONSE = 2, TTRPC_DATA = 3 };
+#define CALLS_MAX (16u << 20) /* bytes of unanswered calls; the connection is not read on then */
+#define TOLD_MAX 5 /* wherryds that may die over one call */
 
 struct listener {
     struct source source;
@@ -29,8 +28,12 @@ struct listener {
 struct conn {
     struct source source;
     uint64_t id; /* serial << 20 | descriptor */
+    uint64_t listener;
+    struct ucred peer;
     uint8_t kind;
     bool finishing;
+    bool acting; /* a client whose command has begun: it cannot begin again */
+    struct calls calls;
     struct cutter cutter;
     struct buf out;
 };
@@ -40,6 +43,7 @@ static struct conn **conns; /* by descriptor */
 static size_t conns_size;
 static uint64_t serial;
 static bool paused;
+static const char *refusal; /* wherryd does not come up: what callers are told */
 
 static void accept_again(struct timer *t);
 static struct timer full = {.fire = accept_again};
@@ -48,7 +52,8 @@ static struct timer full = {.fire = accept_again};
 
 static void conn_events(struct conn *c)
 {
-    watch(&c->source, (paused && !c->finishing ? 0 : EPOLLIN) | (buf_len(&c->out) ? EPOLLOUT : 0));
+    bool read = c->finishing || (!paused && c->calls.bytes < CALLS_MAX);
+    watch(&c->source, (read ? EPOLLIN : 0) | (buf_len(&c->out) ? EPOLLOUT : 0));
 }
 
 static void conn_close(struct conn *c, bool report)
@@ -61,6 +66,7 @@ static void conn_close(struct conn *c, bool report)
     unwatch(&c->source);
     buf_free(&c->out);
     buf_free(&c->cutter.partial);
+    calls_free(&c->calls);
     free(c);
     idle_check();
 }
@@ -86,31 +92,20 @@ static void conn_write(struct conn *c, const struct iovec *iov, int n)
         conn_events(c);
 }
 
-static size_t ttrpc_frame_size(const uint8_t *header)
+static void answer_failure(struct conn *c, uint32_t stream, uint8_t code, const char *text)
 {
-    uint32_t length;
-    memcpy(&length, header, sizeof length);
-    return (size_t)ntohl(length) + TTRPC_HEADER;
+    uint8_t frame[TTRPC_FAILURE_MAX];
+    size_t size = ttrpc_failure(frame, stream, code, text);
+    conn_write(c, &(struct iovec){frame, size}, 1);
 }
 
-/* Response{status: Status{code: 8, message}} in protobuf, on the stream of the frame that was too long. */
-static void answer_too_long(struct conn *c, const uint8_t *header)
+/* Calls that only wait go on waiting: what they wait for is known to keel. */
+static void refuse_call(struct conn *c, struct call *call, const char *why)
 {
-    static const char text[] = "message is over the limit of 4194304 bytes";
-    uint8_t frame[TTRPC_HEADER + 6 + sizeof text - 1] = {0};
-    uint32_t length = htonl(sizeof frame - TTRPC_HEADER);
-    memcpy(frame, &length, 4);
-    memcpy(frame + 4, header + 4, 4);
-    frame[8] = TTRPC_RESPONSE;
-    uint8_t *body = frame + TTRPC_HEADER;
-    body[0] = 1 << 3 | 2; /* status */
-    body[1] = 4 + sizeof text - 1;
-    body[2] = 1 << 3; /* code: RESOURCE_EXHAUSTED */
-    body[3] = 8;
-    body[4] = 2 << 3 | 2; /* message */
-    body[5] = sizeof text - 1;
-    memcpy(body + 6, text, sizeof text - 1);
-    conn_write(c, &(struct iovec){frame, sizeof frame}, 1);
+    if (c->kind != CONNECTION_KIND_TTRPC || call->waits)
+        return;
+    answer_failure(c, call->stream, CODE_UNAVAILABLE, why);
+    call_drop(&c->calls, call);
 }
 
 static bool conn_frame(void *context, const uint8_t *frame, size_t size)
@@ -122,8 +117,19 @@ static bool conn_frame(void *context, const uint8_t *frame, size_t size)
         log_line("warn", "msg=\"frame over the limit\" connection=%llu", (unsigned long long)c->id);
         if (c->kind == CONNECTION_KIND_CLIENT)
             return false;
-        answer_too_long(c, frame);
+        answer_failure(c, ttrpc_stream(frame), CODE_RESOURCE_EXHAUSTED, "message is over the limit of 4194304 bytes");
         return true;
+    }
+    if (c->kind == CONNECTION_KIND_TTRPC ? frame[8] == TTRPC_REQUEST : !c->acting) {
+        struct call *call = call_add(&c->calls, frame, size, c->kind == CONNECTION_KIND_TTRPC);
+        if (!call)
+            log_line("error", "msg=\"no memory to keep a call\"");
+        else if (refusal)
+            refuse_call(c, call, refusal);
+        else
+            call->told = keel.ready;
+        if (c->calls.bytes >= CALLS_MAX)
+            conn_events(c);
     }
     tell(FROM_KEEL_CONN_DATA, c->id, frame, size, NULL, 0);
     return true;
@@ -174,6 +180,16 @@ static void greet_client(struct conn *c)
     buf_free(&body);
 }
 
+static void tell_open(const struct conn *c)
+{
+    struct {
+        uint8_t kind;
+        uint32_t pid, uid, gid;
+        uint64_t listener;
+    } __attribute__((packed)) who = {c->kind, (uint32_t)c->peer.pid, c->peer.uid, c->peer.gid, c->listener};
+    tell(FROM_KEEL_CONN_OPEN, c->id, &who, sizeof who, NULL, 0);
+}
+
 static void conn_open(int fd, const struct listener *l, const struct ucred *peer)
 {
     if ((size_t)fd >= conns_size) {
@@ -194,6 +210,8 @@ static void conn_open(int fd, const struct listener *l, const struct ucred *peer
     }
     bool client = l->kind == CONNECTION_KIND_CLIENT;
     *c = (struct conn){.source = {.fd = fd, .ready = conn_ready}, .id = ++serial << 20 | (uint64_t)fd, .kind = l->kind};
+    c->listener = l->id;
+    c->peer = *peer;
     c->cutter = client ? (struct cutter){.header = HEADER_SIZE, .max = MAX_FRAME, .size = link_frame_size}
                        : (struct cutter){.header = TTRPC_HEADER, .max = TTRPC_MAX, .size = ttrpc_frame_size};
     conns[fd] = c;
@@ -202,12 +220,7 @@ static void conn_open(int fd, const struct listener *l, const struct ucred *peer
     conn_events(c);
     if (client)
         greet_client(c);
-    struct {
-        uint8_t kind;
-        uint32_t pid, uid, gid;
-        uint64_t listener;
-    } __attribute__((packed)) who = {l->kind, (uint32_t)peer->pid, peer->uid, peer->gid, l->id};
-    tell(FROM_KEEL_CONN_OPEN, c->id, &who, sizeof who, NULL, 0);
+    tell_open(c);
     idle_check();
     if (!paused)
         conn_ready(&c->source, EPOLLIN); /* what it asked may be there already */
@@ -216,8 +229,31 @@ static void conn_open(int fd, const struct listener *l, const struct ucred *peer
 void conn_send(uint64_t id, const uint8_t *bytes, size_t n)
 {
     struct conn *c = conn_by_id(id);
-    if (c && !c->finishing)
-        conn_write(c, &(struct iovec){(void *)bytes, n}, 1);
+    if (!c || c->finishing)
+        return;
+    bool held = c->calls.bytes >= CALLS_MAX;
+    if (c->kind == CONNECTION_KIND_TTRPC)
+        calls_answered(&c->calls, bytes, n);
+    conn_write(c, &(struct iovec){(void *)bytes, n}, 1);
+    if (held)
+        conn_events(c);
+}
+
+void conn_acting(uint64_t id)
+{
+    struct conn *c = conn_by_id(id);
+    if (!c || c->kind != CONNECTION_KIND_CLIENT)
+        return;
+    c->acting = true;
+    calls_free(&c->calls);
+    conn_events(c);
+}
+
+bool *conn_acted(uint64_t id, uint32_t stream)
+{
+    struct conn *c = conn_by_id(id);
+    struct call *call = c ? call_find(&c->calls, stream) : NULL;
+    return call ? &call->acted : NULL;
 }
 
 void conn_finish(uint64_t id)
@@ -241,6 +277,44 @@ void conns_pause(bool pause)
         if (conns[fd])
             conn_events(conns[fd]);
     accept_when_ready();
+}
+
+void conns_orphaned(void)
+{
+    for (size_t fd = 0; fd < conns_size; fd++)
+        if (conns[fd] && conns[fd]->acting)
+            conn_close(conns[fd], false);
+}
+
+void conns_refuse(const char *why)
+{
+    refusal = why;
+    for (size_t fd = 0; why && fd < conns_size; fd++)
+        for (struct call *call = conns[fd] ? conns[fd]->calls.first : NULL, *next; call; call = next) {
+            next = call->next;
+            refuse_call(conns[fd], call, why);
+        }
+}
+
+/* Calls whose callers have given up meanwhile are not done any more. */
+void conns_report(void)
+{
+    for (size_t fd = 0; fd < conns_size; fd++) {
+        struct conn *c = conns[fd];
+        if (!c || c->finishing)
+            continue;
+        tell_open(c);
+        for (struct call *call = c->calls.first, *next; call; call = next) {
+            next = call->next;
+            if (call->until && call->until <= now_ms())
+                call_drop(&c->calls, call);
+            else if (call->told++ >= TOLD_MAX && !call->waits && c->kind == CONNECTION_KIND_TTRPC)
+                refuse_call(c, call, "wherryd has died over this call several times; see its log");
+            else
+                tell(FROM_KEEL_CONN_DATA, c->id, call->frame, call->size, NULL, 0);
+        }
+        conn_events(c);
+    }
 }
 
 void conns_close(void)
@@ -317,8 +391,14 @@ int listener_open(uint64_t id, const char *path)
     char folder[sizeof ((struct listener *)0)->path];
     for (struct listener *l = listeners; l; l = l->next) {
         bool same = l->kind == CONNECTION_KIND_TTRPC && l->id == id;
-        if (same || !strcmp(l->path, path))
-            return !same ? -EADDRINUSE : strcmp(l->path, path) ? -EEXIST : 0;
+        if (same && strcmp(l->path, path))
+            return -EEXIST;
+        if (!strcmp(l->path, path) && l->kind == CONNECTION_KIND_TTRPC) {
+            l->id = id; /* a wherryd that died before it could write the old one down */
+            return 0;
+        }
+        if (!strcmp(l->path, path))
+            return -EADDRINUSE;
     }
     const char *slash = strrchr(path, '/');
     if (path[0] != '/' || strlen(path) >= sizeof folder)

@@ -13,11 +13,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define BACKOFF_FIRST 100 /* ms, doubling */
+#define BACKOFF_FIRST 10 /* ms, doubling */
 #define BACKOFF_LAST 5000
+#define BACKOFF_SERVED 500 /* of one that was ready before it died: its callers wait */
 #define GIVE_UP_AFTER 6 /* starts without a READY, when nothing needs keel */
 #define HANG_UP_GRACE 5000
-#define STEADY 10000 /* a wherryd that lived so long starts the back-off anew */
+#define PING_EVERY 5000
+#define SILENT_MAX 3    /* pings; then it hangs */
+#define READY_MAX 60000 /* ms from its start to READY; then it hangs, too */
+#define CRASH_LOOP 2    /* starts in a row without READY: callers are told */
+#define STEADY 1000 /* a wherryd that lived so long starts the back-off anew */
 
 int grpc_socket = -1;
 
@@ -29,11 +34,49 @@ static struct {
     uint64_t started_ms;
     unsigned unready; /* starts in a row that never came to READY */
     uint32_t backoff;
+    unsigned silent; /* pings in a row without an answer */
 } wherryd = {.source.fd = -1};
 
 static void restart(struct timer *t);
+/* A wherryd whose event loop stands still serves nobody: the next one does. */
+static void look(struct timer *t)
+{
+    if (wherryd.pid <= 0 || keel.ending)
+        return;
+    if (keel.ready ? wherryd.silent >= SILENT_MAX : now_ms() - wherryd.started_ms > READY_MAX) {
+        log_line("error", "msg=\"wherryd does not answer: killed\" pid=%d ready=%d", wherryd.pid, keel.ready);
+        kill(wherryd.pid, SIGKILL);
+        return;
+    }
+    if (keel.ready) {
+        wherryd.silent++;
+        tell(FROM_KEEL_PING, wherryd.started_ms, NULL, 0, NULL, 0);
+    }
+    timer_set(t, PING_EVERY);
+}
+
+/* What wherryd said last, for callers: the last line of its log, if that is a file. */
+static const char *last_words(void)
+{
+    static char text[1024];
+    char path[4096];
+    snprintf(path, sizeof path, "%s/wherryd.log", keel.run_dir);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    off_t end = fd < 0 ? 0 : lseek(fd, 0, SEEK_END), from = end > 900 ? end - 900 : 0;
+    ssize_t n = fd < 0 ? 0 : pread(fd, text, 900, from);
+    close(fd);
+    text[n > 0 ? n : 0] = 0;
+    while (n > 0 && text[n - 1] == '\n')
+        text[--n] = 0;
+    char *line = strrchr(text, '\n');
+    static char words[1100];
+    snprintf(words, sizeof words, "wherryd does not come up: %s", n <= 0 ? "see its log" : line ? line + 1 : text);
+    return words;
+}
+
 static void kill_late(struct timer *t);
-static struct timer restart_timer = {.fire = restart}, kill_timer = {.fire = kill_late};
+static void look(struct timer *t);
+static struct timer restart_timer = {.fire = restart}, kill_timer = {.fire = kill_late}, watchdog = {.fire = look};
 
 /* --- frames to wherryd --- */
 
@@ -71,13 +114,21 @@ static void hello(void)
 
 /* --- its orders --- */
 
-static int go(struct reader *r)
+/*
+ * The call for which a one-time act is done follows the act's own fields: connection, stream. An act that was done for
+ * it with success is not done again.
+ */
+static bool *acted_of(struct reader *r)
 {
-    char path[4096];
+    if (r->bad || r->at == r->end)
+        return NULL;
+    uint64_t connection = get_u64(r);
+    return conn_acted(connection, get_u32(r));
+}
+
+static int open_fifo(const char *path)
+{
     struct stat st;
-    get_str(r, path, sizeof path);
-    if (r->bad)
-        return -EINVAL;
     if (lstat(path, &st) < 0)
         return -errno;
     if (!S_ISFIFO(st.st_mode))
@@ -86,7 +137,19 @@ static int go(struct reader *r)
     if (fd < 0)
         return -errno;
     close(fd);
+    unlink(path); /* without it the container counts as started, whoever dies next */
     return 0;
+}
+
+static int go(struct reader *r)
+{
+    char path[4096];
+    get_str(r, path, sizeof path);
+    bool *acted = acted_of(r);
+    int result = r->bad ? -EINVAL : acted && *acted ? 0 : open_fifo(path);
+    if (acted)
+        *acted = !result;
+    return result;
 }
 
 static int listen_order(struct reader *r)
@@ -101,7 +164,11 @@ static int signal_order(struct reader *r)
 {
     uint64_t token = get_u64(r);
     int signal = (int)get_u32(r);
-    return r->bad ? -EINVAL : proc_signal(token, signal);
+    bool *acted = acted_of(r);
+    int result = r->bad ? -EINVAL : acted && *acted ? 0 : proc_signal(token, signal);
+    if (acted)
+        *acted = !result;
+    return result;
 }
 
 static int resize_order(struct reader *r)
@@ -116,6 +183,14 @@ static void release_order(uint64_t id, struct reader *r)
 {
     uint64_t token = get_u64(r);
     proc_release(id, token, get_u32(r));
+}
+
+static int adopt_order(struct reader *r)
+{
+    uint64_t token = get_u64(r);
+    uint32_t pid = get_u32(r);
+    uint64_t start_time = get_u64(r);
+    return r->bad ? -EINVAL : proc_adopt(token, pid, start_time);
 }
 
 static void status_order(uint64_t id)
@@ -133,9 +208,11 @@ static void ready_order(struct reader *r)
     get_str(r, build, sizeof build);
     keel.ready = true;
     wherryd.unready = 0;
+    conns_refuse(NULL);
     log_line("info", "msg=\"wherryd is ready\" build=\"%s\" after_ms=%llu", build,
              (unsigned long long)(now_ms() - wherryd.started_ms));
     procs_report();
+    conns_report();
     accept_when_ready();
 }
 
@@ -183,9 +260,13 @@ static bool order(void *context, const uint8_t *frame, size_t size)
         idle_restart();
         break;
     case TO_KEEL_STOP: stop_order(id, &r); break;
+    case TO_KEEL_PONG: wherryd.silent = 0; break;
+    case TO_KEEL_CANCEL: player_cancel(id, get_u64(&r)); break;
+    case TO_KEEL_ADOPT: reply(id, adopt_order(&r), NULL, 0); break;
+    case TO_KEEL_ACTING: conn_acting(id); break;
     case TO_KEEL_READY: ready_order(&r); break;
     case TO_KEEL_STATUS: status_order(id); break;
-    default: /* PONG; and what a newer wherryd may say */
+    default: /* what a newer wherryd may say */
         break;
     }
     return true;
@@ -227,11 +308,12 @@ static char **environment(void)
                                        "WHERRY_LOG_LEVEL",
                                        "WHERRY_LOG_FORMAT",
                                        "WHERRY_IDLE_SECONDS",
-                                       "WHERRY_CONFIG"};
+                                       "WHERRY_CONFIG",
+                                       "WHERRY_FAULT"};
     enum { KEPT = sizeof kept / sizeof *kept };
     static char run_dir[4096 + 16], text[KEPT][8192], *list[KEPT + 3];
     size_t n = 0;
-    for (size_t i = 0; i < KEPT; i++) {
+    for (size_t i = 0; i < KEPT - (size_t)!keel.faults; i++) {
         const char *value = getenv(kept[i]);
         if (value && (size_t)snprintf(text[i], sizeof text[i], "%s=%s", kept[i], value) < sizeof text[i])
             list[n++] = text[i];
@@ -280,6 +362,8 @@ void wherryd_start(void)
     wherryd.cutter = (struct cutter){.header = HEADER_SIZE, .max = HEADER_SIZE + MAX_FRAME, .size = link_frame_size};
     wherryd.source = (struct source){.fd = pair[0], .ready = link_ready};
     watch(&wherryd.source, EPOLLIN);
+    wherryd.silent = 0;
+    timer_set(&watchdog, PING_EVERY);
     hello();
 }
 
@@ -321,6 +405,7 @@ bool wherryd_exited(pid_t pid, int status)
     wherryd.pid = 0;
     read_the_rest();
     timer_clear(&kill_timer);
+    timer_clear(&watchdog);
     keel.ready = false;
     buf_free(&wherryd.out);
     buf_free(&wherryd.cutter.partial);
@@ -329,11 +414,14 @@ bool wherryd_exited(pid_t pid, int status)
         keel_done();
         return true;
     }
+    const char *words = wherryd.unready >= CRASH_LOOP ? last_words() : NULL; /* before our own line */
     log_line("error", "msg=\"wherryd ended\" %s=%d%s", WIFSIGNALED(status) ? "signal" : "status",
              WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
              WIFEXITED(status) && WEXITSTATUS(status) == 127 ? " hint=\"cannot execute it\"" : "");
-    conns_close();
+    conns_orphaned();
     accept_when_ready();
+    if (wherryd.unready >= CRASH_LOOP)
+        conns_refuse(words);
     if (wherryd.unready >= GIVE_UP_AFTER && !keel.known && !keel.playing) {
         log_line("error", "msg=\"wherryd never came up: ending\" starts=%u", wherryd.unready);
         keel_end();
@@ -341,6 +429,8 @@ bool wherryd_exited(pid_t pid, int status)
     }
     if (now_ms() - wherryd.started_ms > STEADY || !wherryd.backoff)
         wherryd.backoff = BACKOFF_FIRST;
+    if (!wherryd.unready && wherryd.backoff > BACKOFF_SERVED)
+        wherryd.backoff = BACKOFF_SERVED;
     timer_set(&restart_timer, wherryd.backoff);
     wherryd.backoff = wherryd.backoff * 2 < BACKOFF_LAST ? wherryd.backoff * 2 : BACKOFF_LAST;
     return true;

@@ -27,6 +27,7 @@ struct player {
     uint64_t token;
     pid_t pid;
     int tape;
+    uint64_t cancel; /* the request that waits for its end; 0: none */
     struct timer deadline;
     struct player *next;
 };
@@ -96,6 +97,8 @@ static void tell_exit(const struct proc *p)
 
 void procs_report(void)
 {
+    for (struct player *pl = players; pl; pl = pl->next)
+        pl->cancel = 0; /* of the wherryd before */
     for (struct proc *p = procs; p; p = p->next) {
         p->release = 0; /* of the wherryd before */
         tell_registered(p);
@@ -249,6 +252,8 @@ static void player_ended(struct player *pl, int status)
     if (pread(pl->tape, page, sizeof page, 0) < 0)
         log_line("error", "msg=\"cannot read the shared page: %s\"", strerror(errno));
     tell(FROM_KEEL_PLAYED, pl->token, &value, sizeof value, page, sizeof page);
+    if (pl->cancel)
+        reply(pl->cancel, 0, NULL, 0);
     timer_clear(&pl->deadline);
     close(pl->tape);
     free(pl);
@@ -415,14 +420,51 @@ int registration_sender(void)
 
 /* --- orders --- */
 
+static void player_kill(const struct player *pl)
+{
+    kill(-pl->pid, SIGKILL); /* its group: it has not been reaped, so the number is its own */
+    kill(pl->pid, SIGKILL);
+}
+
 static void deadline_passed(struct timer *t)
 {
     struct player *pl = (struct player *)((char *)t - offsetof(struct player, deadline));
     log_line("warn", "msg=\"player killed: its deadline has passed\" token=%llu", (unsigned long long)pl->token);
-    kill(-pl->pid, SIGKILL); /* its group: it has not been reaped, so the number is its own */
-    kill(pl->pid, SIGKILL);
+    player_kill(pl);
     registrations_read();
     proc_signal(pl->token, SIGKILL);
+}
+
+void player_cancel(uint64_t request, uint64_t token)
+{
+    struct player *pl = players;
+    while (pl && pl->token != token)
+        pl = pl->next;
+    if (pl)
+        player_kill(pl);
+    registrations_read();
+    proc_signal(token, SIGKILL);
+    if (pl)
+        pl->cancel = request;
+    else
+        reply(request, 0, NULL, 0);
+}
+
+/* The start time is compared once the pidfd holds the process, so the number cannot become another's in between. */
+int proc_adopt(uint64_t token, uint32_t pid, uint64_t start_time)
+{
+    unsigned long long fields[STAT_FIELDS] = {0};
+    if (proc_by_token(token))
+        return 0;
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd < 0)
+        return -errno;
+    if (!read_stat((pid_t)pid, fields) || fields[STAT_START_TIME] != start_time) {
+        close(fd);
+        return -ESRCH;
+    }
+    register_process(&(struct registration){.token = token, .count = 1, .kinds = {STREAM_END_PIDFD}}, &fd, (pid_t)pid);
+    return 0;
 }
 
 void player_spawn(uint64_t token, const uint8_t *payload, size_t n)

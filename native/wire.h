@@ -35,6 +35,9 @@ enum to_keel { /* wherryd to keel */
     TO_KEEL_READY = 46,
     TO_KEEL_STATUS = 47,
     TO_KEEL_RESIZE = 48,
+    TO_KEEL_CANCEL = 49,
+    TO_KEEL_ADOPT = 50,
+    TO_KEEL_ACTING = 51,
 };
 
 enum from_client { /* client to wherryd */

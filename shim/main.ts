@@ -8,6 +8,7 @@ import { WherryError } from '../src/errors.ts';
 import { minimalFeatures } from './bootstrap/features.ts';
 import { Groups, type KeelPort } from './bootstrap/groups.ts';
 import { runShim } from './bootstrap/shim.ts';
+import { EventJournal } from './events/journal.ts';
 import { EventPublisher } from './events/publisher.ts';
 import { createRuntimeService } from './grpc/runtime-service.ts';
 import type { GrpcServer } from './grpc/server.ts';
@@ -65,13 +66,22 @@ const FLUSH_MS = 2000;
 export function createShimServices(dependencies: ShimServicesDependencies): ShimServices {
   const { runtime, keel, statsHub, log, runDir, version } = dependencies;
   const groups = new Groups(runtime, keel, log, runDir);
+  const journal = new EventJournal(runDir, log);
   const publisher = new EventPublisher(
     runtime,
     (scope, namespace) => groups.eventAddress(scope, namespace),
     log,
+    journal,
   );
   const shimPid = dependencies.shimPid ?? process.ppid;
-  const tasks = createTaskService({ runtime, groups, log, version, shimPid });
+  const tasks = createTaskService({
+    runtime,
+    groups,
+    log,
+    version,
+    shimPid,
+    deleted: journal.deleted(),
+  });
   const taskTables: [string, typeof tasks.methods][] = [
     ['containerd.task.v2.Task', tasks.methods],
     ['containerd.task.v3.Task', tasks.methods],
@@ -166,6 +176,7 @@ export function createShimServices(dependencies: ShimServicesDependencies): Shim
       groups.close();
       listener?.close();
       await publisher.close(FLUSH_MS);
+      journal.close();
       (await grpc?.catch(() => undefined))?.close();
     },
   };

@@ -6,12 +6,14 @@ import type { RuntimeEvent } from '../../src/container/types.ts';
 import type { Logger } from '../log.ts';
 import type { ShimRuntime } from '../runtime.ts';
 import { envelopeOf } from './envelope.ts';
+import type { EventJournal } from './journal.ts';
 import { EventQueue } from './queue.ts';
 
 export class EventPublisher {
   private readonly queues = new Map<string, EventQueue>();
   private readonly addressOf: (scope: string, namespace: string) => string | undefined;
   private readonly log: Logger;
+  private readonly journal: EventJournal | undefined;
   private readonly unsubscribe: () => void;
 
   /** `addressOf`: where the containerd of a scope listens for events; undefined where nobody wants them. */
@@ -19,9 +21,14 @@ export class EventPublisher {
     runtime: Pick<ShimRuntime, 'onEvent'>,
     addressOf: (scope: string, namespace: string) => string | undefined,
     log: Logger,
+    journal?: EventJournal,
   ) {
     this.addressOf = addressOf;
     this.log = log;
+    this.journal = journal;
+    for (const { scope, address, envelope, sequence } of journal?.pending() ?? []) {
+      this.queueOf(scope, envelope.namespace, address).push(envelope, () => journal?.delivered(sequence));
+    }
     this.unsubscribe = runtime.onEvent((event) => this.publish(event));
   }
 
@@ -41,6 +48,14 @@ export class EventPublisher {
     const { scope, namespace } = event.state.key;
     const address = this.addressOf(scope, namespace);
     if (address === undefined || address === '') return;
+    if (this.journal?.has(event) === true) return;
+    const queue = this.queueOf(scope, namespace, address);
+    const envelope = envelopeOf(event, new Date());
+    const sequence = this.journal?.add(event, address, envelope) ?? 0;
+    queue.push(envelope, () => this.journal?.delivered(sequence));
+  }
+
+  private queueOf(scope: string, namespace: string, address: string): EventQueue {
     const name = `${scope}\0${namespace}`;
     let queue = this.queues.get(name);
     if (queue === undefined) {
@@ -49,6 +64,6 @@ export class EventPublisher {
     }
     // containerd may have been started anew with another address.
     queue.address = address;
-    queue.push(envelopeOf(event, new Date()));
+    return queue;
   }
 }

@@ -29,7 +29,7 @@ export class EventQueue {
   address: string;
   private readonly log: Logger;
   private readonly limit: number;
-  private readonly queue: Envelope[] = [];
+  private readonly queue: { envelope: Envelope; onEnd: () => void }[] = [];
   private readonly stop = new AbortController();
   private client: TtrpcClient | undefined;
   private running: Promise<void> | undefined;
@@ -43,15 +43,16 @@ export class EventQueue {
     this.limit = options.limit ?? 8192;
   }
 
-  push(envelope: Envelope): void {
+  /** `onEnd`: it was delivered, or refused, or dropped. */
+  push(envelope: Envelope, onEnd: () => void = () => {}): void {
     if (this.stop.signal.aborted) return;
     if (this.queue.length >= this.limit) {
       // The first one may be under way.
-      this.queue.splice(1, 1);
+      this.queue.splice(1, 1)[0]?.onEnd();
       if (this.lost++ === 0)
         this.log.error('containerd takes no events; the oldest are dropped', this.fields());
     }
-    this.queue.push(envelope);
+    this.queue.push({ envelope, onEnd });
     this.running ??= this.run();
   }
 
@@ -75,7 +76,8 @@ export class EventQueue {
   private async run(): Promise<void> {
     let backoff = FIRST_BACKOFF_MS;
     let refusals = 0;
-    for (let event = this.queue[0]; event !== undefined && !this.stop.signal.aborted; event = this.queue[0]) {
+    for (let first = this.queue[0]; first !== undefined && !this.stop.signal.aborted; first = this.queue[0]) {
+      const event = first.envelope;
       try {
         await this.deliver(event);
       } catch (thrown) {
@@ -100,6 +102,7 @@ export class EventQueue {
       }
       this.away = false;
       this.queue.shift();
+      first.onEnd();
       backoff = FIRST_BACKOFF_MS;
       refusals = 0;
     }

@@ -32,6 +32,11 @@ export class DeletedTasks {
     return entry !== undefined && entry.until > Date.now() ? entry.exit : undefined;
   }
 
+  /** From before this wherryd. */
+  restore(name: string, exit: ExitInfo): void {
+    this.done.set(name, { exit, until: Date.now() + KEEP_MS });
+  }
+
   /** The name is used anew. */
   forget(name: string): void {
     this.done.delete(name);

@@ -37,6 +37,8 @@ export interface TaskServiceOptions {
   version: string;
   /** What Connect gives as the shim's pid. */
   shimPid: number;
+  /** Containers whose Delete an earlier wherryd may have left unanswered. */
+  deleted?: readonly { key: ContainerKey; exit: ExitInfo }[];
 }
 
 export interface TaskService {
@@ -63,6 +65,7 @@ const statuses: Readonly<Record<ContainerState['status'], Status>> = {
 export function createTaskService(options: TaskServiceOptions): TaskService {
   const { runtime, groups, log } = options;
   const deleted = new DeletedTasks();
+  for (const { key, exit } of options.deleted ?? []) deleted.restore(nameOf(key), exit);
 
   /** The container that a request names; not-found for one that is not there yet. */
   function lookup(request: { id: string }, context: CallContext): ContainerState {
@@ -183,7 +186,7 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
         hint: `use a number from 0 to ${MAX_SIGNAL}`,
       });
     }
-    if (status === 'stopped') throw finished(key.id);
+    if (status === 'stopped' && request.all) throw finished(key.id);
     try {
       await runtime.kill(key, request.signal, request.all, operation(context));
     } catch (thrown) {

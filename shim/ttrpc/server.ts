@@ -2,7 +2,9 @@
  * The server's side of one ttrpc connection. It is given whole frames (keel cuts them) and gives whole frames back. It never
  * throws and never closes the connection: containerd takes that for the shim's death.
  */
+
 import { WherryError } from '../../src/errors.ts';
+import { fault } from '../../src/fault.ts';
 import { Request, Response } from '../gen/ttrpc/ttrpc.ts';
 import { decodeFrame, encodeFrame, type Frame, FrameFlag, FrameType } from './frame.ts';
 import type { CallContext, ServiceTable, UnaryMethod } from './service.ts';
@@ -78,6 +80,7 @@ export function serveTtrpcConnection(options: TtrpcConnectionOptions): TtrpcConn
     // Gone from the table: answered by the deadline, or nobody is there to be answered.
     if (!calls.delete(streamId)) return;
     if (answer === undefined) return fail(streamId, name, error);
+    fault('answer');
     try {
       respond(streamId, answer);
     } catch (thrown) {

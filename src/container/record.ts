@@ -18,6 +18,9 @@ export interface StoredContainer {
   version: 1;
   key: ContainerKey;
   token: string;
+  /** The call that made it, while the keel of this boot id lives. */
+  createdBy?: string;
+  boot?: string;
   status: ContainerStatus;
   pid: number;
   /** Field 22 of /proc/PID/stat, so that a recycled pid is never taken for the init; '0': not known yet. */
@@ -50,6 +53,12 @@ export class ContainerRecord {
   rootfs = '';
   stdio: StdioPaths;
   status: ContainerStatus = 'creating';
+  createdBy = '';
+  boot = 0n;
+  /** Left by an earlier wherryd. */
+  adopted = false;
+  /** Settles when it is known what has become of it; undefined: it is known. */
+  unsettled: PromiseWithResolvers<void> | undefined;
   /** What `resume` goes back to. */
   pausedFrom: ContainerStatus = 'running';
   pid = 0;
@@ -122,6 +131,9 @@ export class ContainerRecord {
     this.#exited.reject(reason);
   }
 
+  /** Set while a stopped container is read back: its FIFO was gone. */
+  wasStarted = true;
+
   get fifo(): string {
     return `${this.dir}/exec.fifo`;
   }
@@ -148,6 +160,8 @@ export class ContainerRecord {
       version: 1,
       key: this.key,
       token: this.token.toString(),
+      createdBy: this.createdBy,
+      boot: this.boot.toString(),
       status: this.status,
       pid: this.pid,
       startTime: this.startTime.toString(),

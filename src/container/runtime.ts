@@ -13,6 +13,7 @@ import { type CgroupReader, openCgroupReader } from '../cgroup/reader.ts';
 import type { CgroupStats } from '../cgroup/stats.ts';
 import { removalOrder } from '../cgroup/tree.ts';
 import { type ErrorKind, WherryError } from '../errors.ts';
+import { fault } from '../fault.ts';
 import { compileSeccomp } from '../linux/seccomp.ts';
 import { parseConfig } from '../oci/config.ts';
 import { unsupported } from '../oci/supported.ts';
@@ -32,6 +33,7 @@ import { Loggers } from './loggers.ts';
 import { checkLabels } from './lsm.ts';
 import { Ooms } from './ooms.ts';
 import { ContainerRecord } from './record.ts';
+import { Recovery } from './recover.ts';
 import { ordinaryUser, specForUser, withoutCgroups } from './rootless.ts';
 import { Scopes } from './scopes.ts';
 import { planStdio, type StdioPlan } from './stdio.ts';
@@ -56,6 +58,8 @@ const ENXIO = -6;
 const SIGKILL = 9;
 /** A set-up that takes longer hangs on something: keel kills it and the error names the step. */
 const CREATE_DEADLINE_MS = 120_000;
+/** For the output of a process that nobody remembers. */
+const UNKNOWN_DRAIN_MS = 10_000;
 const REMOVE_DEADLINE_MS = 60_000;
 /** A container that ends is mostly deleted in the same moment. */
 const EXIT_SAVE_DELAY_MS = 20;
@@ -97,6 +101,9 @@ export class Runtime implements ContainerRuntime {
   readonly #loggers: Loggers;
   readonly #ooms: Ooms;
   readonly #scopes: Scopes;
+  readonly #recovery: Recovery;
+  /** Which life of keel this is. */
+  #boot = 0n;
   /** Unique across restarts of wherryd: keel may still know tokens of the last one. */
   #nextToken = BigInt(Date.now()) << 20n;
 
@@ -116,6 +123,14 @@ export class Runtime implements ContainerRuntime {
     });
     this.#cgroupParent = dependencies.cgroupParent;
     this.#inUserNamespace = dependencies.inUserNamespace === true;
+    this.#recovery = new Recovery({
+      keel: this.#keel,
+      log: this.#log,
+      remove: (record) => this.#removeAll(record, { requestId: 'recovery' }),
+      forget: (record) => this.#forget(record),
+      ended: (record) => this.#exited(record, 255 << 8, new Date(), false),
+      tell: (event) => this.#emit(event),
+    });
     this.#scopes = new Scopes(this.#cgroups.mode, this.#keel, () => this.#nextToken++);
     this.#ooms = new Ooms(
       this.#cgroups.mode,
@@ -124,10 +139,38 @@ export class Runtime implements ContainerRuntime {
     );
   }
 
-  /** Takes up what an earlier wherryd left; keel tells the exits that happened meanwhile. */
-  adopt(root?: string): ContainerRecord[] {
-    const damaged = (dir: string, error: unknown) =>
+  /**
+   * Takes up what an earlier wherryd left, before keel is told that this one is ready: keel then tells who lives, who has ended, and
+   * the calls that nobody has answered. `boot` is that of keel's HELLO.
+   */
+  takeUp(boot: bigint): void {
+    this.#boot = boot;
+    const records = this.adopt(undefined, (dir, error) => {
       this.#log.warn('state directory is damaged', { dir, error: String(error) });
+      this.#store.setAside(dir);
+    });
+    for (const record of records) {
+      record.wasStarted = !this.#store.hasFifo(record);
+      this.#recovery.add(record, boot);
+    }
+  }
+
+  /** What the end of the last wherryd kept from its listeners. Those who have heard an event already leave it out. */
+  tellAgain(): void {
+    this.#recovery.tellAgain();
+  }
+
+  /** After all that keel knows was told: half-made containers go, and those that keel does not know are looked for. */
+  settle(): Promise<void> {
+    return this.#recovery.settle();
+  }
+
+  /** Remembers what lies in the run folder, or in `root`. */
+  adopt(
+    root?: string,
+    damaged = (dir: string, error: unknown): void =>
+      this.#log.warn('state directory is damaged', { dir, error: String(error) }),
+  ): ContainerRecord[] {
     const records = this.#store.load(damaged, root);
     for (const record of records) {
       if (record.status === 'created' && !this.#store.hasFifo(record)) record.status = 'running';
@@ -139,10 +182,21 @@ export class Runtime implements ContainerRuntime {
 
   async create(request: CreateRequest, context: OperationContext): Promise<ContainerState> {
     const name = nameOf(request.key);
-    if (this.#containers.has(name)) throw alreadyExists();
+    const earlier = this.#containers.get(name);
+    if (earlier?.unsettled !== undefined) {
+      await earlier.unsettled.promise;
+      return this.create(request, context);
+    }
+    if (earlier !== undefined) {
+      // The call of which the last wherryd did everything but answer.
+      if (earlier.adopted && earlier.createdBy === context.requestId) return earlier.snapshot();
+      throw alreadyExists();
+    }
     const dir = request.stateDir ?? this.#store.directory(request.key);
     const record = new ContainerRecord(request.key, this.#nextToken++, dir, request.bundle, request.stdio);
     record.rootfsMounts = request.rootfsMounts;
+    record.createdBy = context.requestId;
+    record.boot = this.#boot;
     this.#remember(record);
     let claimed = false;
     try {
@@ -169,7 +223,9 @@ export class Runtime implements ContainerRuntime {
       const filter = seccomp === undefined ? undefined : await compileSeccomp(seccomp);
       this.#store.claim(dir, request.key);
       claimed = true;
+      fault('create.claimed');
       this.#store.save(record);
+      fault('create.intent');
       record.execContext = execContextOf(given, filter, request.noNewKeyring === true);
       const saved = saveExecContext(dir, record.execContext);
       saved.catch(() => {});
@@ -182,10 +238,12 @@ export class Runtime implements ContainerRuntime {
       } finally {
         await leaveScope?.();
       }
+      fault('create.played');
       this.#ooms.watch(record);
       await saved;
       if (record.exit === undefined) record.status = request.startAtOnce === true ? 'running' : 'created';
       this.#store.save(record);
+      fault('create.saved');
       if (request.startAtOnce === true) await this.#poststart(record, context);
     } catch (thrown) {
       if (claimed) await this.#undo(record, context);
@@ -198,11 +256,16 @@ export class Runtime implements ContainerRuntime {
     if (request.startAtOnce === true) this.#emit({ type: 'started', state: record.snapshot() });
     // An init that ended meanwhile is told only now, so that no exit comes before its create and start.
     this.#releaseExit(record);
+    fault('create.told');
     return record.snapshot();
   }
 
   async start(key: ContainerKey, context: OperationContext): Promise<ContainerState> {
-    const record = this.#get(key);
+    const record = await this.#settled(key);
+    if (record.adopted && record.status !== 'created' && (await this.#recovery.startedBy(record, context))) {
+      return record.snapshot();
+    }
+    fault('start.begun');
     if (record.status === 'stopped') {
       throw new WherryError('failed-precondition', 'cannot start a container that has stopped');
     }
@@ -213,11 +276,12 @@ export class Runtime implements ContainerRuntime {
     record.status = 'running';
     record.exitHeld = true;
     try {
-      await this.#go(record);
-      this.#store.removeFifo(record);
+      await this.#go(record, context);
+      fault('start.gone');
       await startHooksEnd(record);
       await this.#poststart(record, context);
       this.#emit({ type: 'started', state: { ...record.snapshot(), status: 'running' } });
+      fault('start.told');
     } finally {
       this.#releaseExit(record);
     }
@@ -243,11 +307,14 @@ export class Runtime implements ContainerRuntime {
       .map((record) => record.snapshot());
   }
 
-  async kill(key: ContainerKey, signal: number, all: boolean, _context: OperationContext): Promise<void> {
-    const record = this.#get(key);
+  async kill(key: ContainerKey, signal: number, all: boolean, context: OperationContext): Promise<void> {
+    const record = await this.#settled(key);
+    fault('kill.begun');
     if (record.status === 'stopped') {
       // With --all a container that is gone is what was asked for.
       if (all) return;
+      // This very call may have ended it, and the wherryd that sent the signal died before it could say so.
+      if (record.adopted && (await this.#keel.signal(record.token, signal, context.requestId)) === 0) return;
       throw notRunning();
     }
     await record.registered;
@@ -256,7 +323,8 @@ export class Runtime implements ContainerRuntime {
       await this.#signalAll(record, signal);
       return;
     }
-    const result = await this.#keel.signal(record.token, signal);
+    const result = await this.#keel.signal(record.token, signal, context.requestId);
+    fault('kill.sent');
     // Frozen by v1's freezer a process does not even die.
     if (signal === SIGKILL && record.status === 'paused') await this.#freezer(record).thaw();
     if (result === ESRCH) throw notRunning();
@@ -270,7 +338,8 @@ export class Runtime implements ContainerRuntime {
   }
 
   async delete(key: ContainerKey, force: boolean, context: OperationContext): Promise<ExitInfo> {
-    const record = this.#get(key);
+    const record = await this.#settled(key);
+    fault('delete.begun');
     if (record.deleting) throw notFound();
     if (record.status === 'creating') {
       throw new WherryError('failed-precondition', `cannot delete container ${key.id} that is being created`);
@@ -290,12 +359,11 @@ export class Runtime implements ContainerRuntime {
       await this.#poststop(record, context);
     } catch (error) {
       record.deleting = false;
+      this.#keepExit(record);
       throw error;
     }
-    const exit = record.exit ?? { pid: record.pid, exitStatus: 128 + SIGKILL, exitedAt: new Date() };
     this.#forget(record);
-    this.#emit({ type: 'deleted', state: record.snapshot(), exit });
-    return exit;
+    return exitOf(record);
   }
 
   async wait(key: ContainerKey, context: OperationContext): Promise<ExitInfo> {
@@ -422,7 +490,9 @@ export class Runtime implements ContainerRuntime {
   onRegistered(registration: Registration): void {
     if (this.#execs.onRegistered(registration)) return;
     const { token, pid, startTime, pidfdInode } = registration;
-    this.#byToken.get(token)?.noteRegistered(pid, startTime, pidfdInode);
+    const record = this.#byToken.get(token);
+    record?.noteRegistered(pid, startTime, pidfdInode);
+    if (record?.unsettled !== undefined) this.#recovery.found(record);
   }
 
   /** From keel: a registered init ended. */
@@ -433,14 +503,21 @@ export class Runtime implements ContainerRuntime {
     // Unknown: deleted meanwhile. Without a status the parent tells it (noteExit) or nobody can.
     if (record === undefined) {
       this.#keel.acknowledgeExit(exit.token);
+      void this.#keel.release(exit.token, UNKNOWN_DRAIN_MS);
       return;
     }
     this.#exited(record, waitStatus, exit.time, exit.known);
     // Written down only when nobody deletes it at once; until then keel remembers it for us.
     setTimeout(() => {
-      if (!record.deleting && this.#byToken.has(record.token)) this.#store.save(record);
-      this.#keel.acknowledgeExit(exit.token);
+      if (!record.deleting) this.#keepExit(record);
     }, EXIT_SAVE_DELAY_MS);
+  }
+
+  #keepExit(record: ContainerRecord): void {
+    if (record.exit === undefined) return;
+    if (this.#byToken.has(record.token)) this.#store.save(record);
+    fault('exit.saved');
+    this.#keel.acknowledgeExit(record.token);
   }
 
   /** At the daemon's end: the folder that held containers' cgroups goes too, if it is empty. */
@@ -637,8 +714,14 @@ export class Runtime implements ContainerRuntime {
       if (attempt >= REMOVE_TRIES) throw error;
       await sleep(Math.min(2 ** attempt, 250));
     }
-    await this.#keel.release(record.token, DRAIN_MS);
+    // The event first: what it tells is true as soon as the directory is gone, and who asks again then is told from it. keel
+    // remembers the exit until the release.
+    fault('delete.removed');
+    if (record.deleting) this.#emit({ type: 'deleted', state: record.snapshot(), exit: exitOf(record) });
+    fault('delete.told');
     this.#store.remove(record.dir, record.key);
+    fault('delete.forgotten');
+    await this.#keel.release(record.token, DRAIN_MS);
   }
 
   #exited(record: ContainerRecord, waitStatus: number, time: Date, known = true): void {
@@ -680,12 +763,12 @@ export class Runtime implements ContainerRuntime {
   }
 
   /** Opens the exec FIFO, at which the created init waits. */
-  async #go(record: ContainerRecord): Promise<void> {
-    let result = await this.#keel.go(record.fifo);
+  async #go(record: ContainerRecord, { requestId }: OperationContext): Promise<void> {
+    let result = await this.#keel.go(record.fifo, requestId);
     for (let wait = 1; result === ENXIO && record.exit === undefined; wait = Math.min(wait * 2, 100)) {
       // The init said that it is ready just before it opens the FIFO: we may be faster than it.
       await sleep(wait);
-      result = await this.#keel.go(record.fifo);
+      result = await this.#keel.go(record.fifo, requestId);
     }
     if (result < 0) {
       if (record.exit === undefined) record.status = 'created';
@@ -741,6 +824,14 @@ export class Runtime implements ContainerRuntime {
     this.#byToken.delete(record.token);
   }
 
+  /** Once it is known what has become of a container that an earlier wherryd left. */
+  async #settled(key: ContainerKey): Promise<ContainerRecord> {
+    const record = this.#get(key);
+    if (record.unsettled === undefined) return record;
+    await record.unsettled.promise;
+    return this.#get(key);
+  }
+
   #get(key: ContainerKey): ContainerRecord {
     const record = this.#containers.get(nameOf(key));
     if (record === undefined) throw notFound();
@@ -756,6 +847,10 @@ export class Runtime implements ContainerRuntime {
       }
     }
   }
+}
+
+function exitOf(record: ContainerRecord): ExitInfo {
+  return record.exit ?? { pid: record.pid, exitStatus: 128 + SIGKILL, exitedAt: new Date() };
 }
 
 async function readConfig(bundle: string): Promise<Uint8Array> {

@@ -7,18 +7,20 @@ import {
   closeSync,
   constants,
   existsSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
   realpathSync,
+  renameSync,
   rmdirSync,
   rmSync,
   symlinkSync,
   unlinkSync,
   writeSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { WherryError } from '../errors.ts';
 import { ContainerRecord, type StoredContainer } from './record.ts';
 import type { ContainerKey } from './types.ts';
@@ -78,11 +80,7 @@ export class StateStore {
     }
   }
 
-  /** After the exec FIFO is gone the container counts as started, also for a wherryd that starts later. */
-  removeFifo(record: ContainerRecord): void {
-    removeFile(record.fifo);
-  }
-
+  /** keel removes it as it lets the init go: without it the container counts as started. */
   hasFifo(record: ContainerRecord): boolean {
     return existsSync(record.fifo);
   }
@@ -120,6 +118,25 @@ export class StateStore {
     return found;
   }
 
+  /**
+   * A damaged directory goes out of the way, so that its name can be used again. One without a state was made by a create that got no
+   * further, so nothing exists but the directory; others are kept for a person to look at.
+   */
+  setAside(place: string): void {
+    const linked = lstatSync(place).isSymbolicLink();
+    const dir = behind(place);
+    if (linked) removeFile(place);
+    if (dir === undefined) return;
+    if (readText(join(dir, STATE_FILE)).trim() === '') {
+      rmSync(dir, { recursive: true, force: true });
+      return;
+    }
+    const folder = join(this.#base, '..', 'damaged');
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    // Elsewhere it is its owner's.
+    if (!linked) renameSync(dir, join(folder, `${basename(dir)}-${Date.now()}`));
+  }
+
   /** `<root>/<id>/`, as `--root` lays them out. */
   #loadRoot(root: string, onDamaged: (dir: string, error: unknown) => void): ContainerRecord[] {
     return names(root).flatMap((id) => {
@@ -144,6 +161,8 @@ function read(dir: string): ContainerRecord {
 function revive(dir: string, stored: StoredContainer): ContainerRecord {
   const record = new ContainerRecord(stored.key, BigInt(stored.token), dir, stored.bundle, stored.stdio);
   record.status = stored.status;
+  record.createdBy = stored.createdBy ?? '';
+  record.boot = BigInt(stored.boot ?? 0);
   record.rootfs = stored.rootfs;
   record.createdAt = new Date(stored.createdAt);
   record.unit = stored.unit;
@@ -195,6 +214,15 @@ function removeFile(path: string): void {
     unlinkSync(path);
   } catch (error) {
     if (errorCode(error) !== 'ENOENT') throw error;
+  }
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return '';
+    throw error;
   }
 }
 

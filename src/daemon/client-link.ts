@@ -21,6 +21,8 @@ export class ClientLink implements ClientSession {
   #wait: PromiseWithResolvers<number> | undefined;
   /** A wait that went out together with its play. */
   #orderedWait: Promise<number> | undefined;
+  /** What came before anybody asked: a client that is served anew has sent its input to the last wherryd. */
+  readonly #early: Buffer[] = [];
   #stdin: { chunks: Buffer[]; resolve: (data: Buffer) => void; reject: (error: Error) => void } | undefined;
 
   constructor(
@@ -121,6 +123,8 @@ export class ClientLink implements ClientSession {
   }
 
   readStdin(): Promise<Buffer> {
+    const early = this.#early.splice(0);
+    if (early.at(-1)?.length === 0) return Promise.resolve(Buffer.concat(early));
     return new Promise((resolve, reject) => {
       this.#stdin = { chunks: [], resolve, reject };
       this.#send(encodeFrame(ToClient.READ_STDIN, 0n));
@@ -150,7 +154,10 @@ export class ClientLink implements ClientSession {
       }
       case FromClient.STDIN: {
         const stdin = this.#stdin;
-        if (stdin === undefined) return;
+        if (stdin === undefined) {
+          this.#early.push(Buffer.from(frame.payload));
+          return;
+        }
         if (frame.payload.length > 0) {
           stdin.chunks.push(Buffer.from(frame.payload));
           return;

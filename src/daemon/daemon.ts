@@ -10,6 +10,7 @@ import { runCli } from '../cli/main.ts';
 import type { ClientSession } from '../cli/session.ts';
 import { Runtime } from '../container/runtime.ts';
 import { WherryError } from '../errors.ts';
+import { fault } from '../fault.ts';
 import { errnoName } from '../linux/errno.ts';
 import { cliDependencies } from './cli-dependencies.ts';
 import { ClientLink } from './client-link.ts';
@@ -149,7 +150,9 @@ export async function runDaemon(
 
   const serveClient = (session: ClientSession, id: bigint): void => {
     const name = session.request.argv[0] ?? '';
-    const serve = /(^|\/)containerd-shim-[^/]*$/.test(name)
+    const shim = /(^|\/)containerd-shim-[^/]*$/.test(name);
+    if (!shim) keel.acting(id);
+    const serve = shim
       ? services?.runShim(session)
       : runCli(
           session,
@@ -181,7 +184,7 @@ export async function runDaemon(
   );
 
   const { service, bootId } = await hello.promise;
-  runtime.adopt();
+  runtime.takeUp(bootId);
   services = createServices({
     runtime,
     statsHub,
@@ -198,7 +201,14 @@ export async function runDaemon(
   });
   if (!service) keel.idleAfter(config.idleSeconds);
   await services.serveGrpc(GRPC_LISTENER);
+  runtime.tellAgain();
+  fault('ready');
   keel.ready(BUILD);
+  // Its answer comes after all that keel had to tell.
+  keel
+    .status()
+    .then(() => runtime.settle())
+    .catch((error: unknown) => log.error('containers cannot be taken up', { error: String(error) }));
   warmUp(log);
   process.on('SIGTERM', () => {
     void services?.close().finally(() => process.exit(0));

@@ -1,5 +1,5 @@
 /** What the core asks of keel, done without it: by this process, and by the client, who plays every tape. */
-import { closeSync, constants, openSync } from 'node:fs';
+import { closeSync, constants, openSync, unlinkSync } from 'node:fs';
 import type { Keel, ProcessExit } from '../container/keel.ts';
 import type { PlayHost, PlayOptions, PlayResult } from '../container/play.ts';
 import { isAlive, signalProcess } from '../linux/pidfd.ts';
@@ -42,12 +42,22 @@ export class DaemonlessKeel implements Keel {
   go(fifo: string): Promise<number> {
     try {
       closeSync(openSync(fifo, O_WRONLY | O_NONBLOCK | O_NOFOLLOW));
+      unlinkSync(fifo);
       return Promise.resolve(0);
     } catch (error) {
       const known = error instanceof Error && 'errno' in error && typeof error.errno === 'number';
       if (!known) throw error;
       return Promise.resolve(error.errno as number);
     }
+  }
+
+  /** The client plays, and its death ends its play. */
+  cancel(): Promise<number> {
+    return Promise.resolve(0);
+  }
+
+  adopt(): Promise<number> {
+    return Promise.resolve(ESRCH);
   }
 
   closeStdin(): Promise<number> {

@@ -102,13 +102,26 @@ export class KeelLink implements PlayHost {
   }
 
   /** 0, or -errno (-3 ESRCH: gone). */
-  async signal(token: bigint, signal: number): Promise<number> {
-    return (await this.#request(ToKeel.SIGNAL, u64(token), u32(signal))).result;
+  async signal(token: bigint, signal: number, call?: string): Promise<number> {
+    return (await this.#request(ToKeel.SIGNAL, u64(token), u32(signal), ...callOf(call))).result;
   }
 
   /** Opens the exec FIFO, which lets the created init go on. 0, or -errno (-6 ENXIO: nobody waits there). */
-  async go(fifo: string): Promise<number> {
-    return (await this.#request(ToKeel.GO, str(fifo))).result;
+  async go(fifo: string, call?: string): Promise<number> {
+    return (await this.#request(ToKeel.GO, str(fifo), ...callOf(call))).result;
+  }
+
+  async cancel(token: bigint): Promise<number> {
+    return (await this.#request(ToKeel.CANCEL, u64(token))).result;
+  }
+
+  async adopt(token: bigint, pid: number, startTime: bigint): Promise<number> {
+    return (await this.#request(ToKeel.ADOPT, u64(token), u32(pid), u64(startTime))).result;
+  }
+
+  /** A client's command begins: it must not be begun again after the death of this process. */
+  acting(connection: bigint): void {
+    this.#socket.write(encodeFrame(ToKeel.ACTING, connection));
   }
 
   async listen(listener: bigint, path: string): Promise<number> {
@@ -228,6 +241,14 @@ export class KeelLink implements PlayHost {
         return;
     }
   }
+}
+
+/** The connection and stream that a request id of ttrpc names (shim/ttrpc/server.ts); nothing for other callers. */
+function callOf(requestId: string | undefined): Uint8Array[] {
+  const [, connection, stream] = /^(\d+)\.(\d+)$/.exec(requestId ?? '') ?? [];
+  return connection === undefined || stream === undefined
+    ? []
+    : [u64(BigInt(connection)), u32(Number(stream))];
 }
 
 function nanosecondsToDate(nanoseconds: bigint): Date {

@@ -35,6 +35,9 @@ export const ToKeel = {
   READY: 46,
   STATUS: 47,
   RESIZE: 48,
+  CANCEL: 49,
+  ADOPT: 50,
+  ACTING: 51,
 } as const;
 
 /** client → wherryd */

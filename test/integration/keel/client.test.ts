@@ -22,6 +22,7 @@ function serve(link: Link, run: (session: ClientSession) => Promise<void>): void
         (ready) => void run(ready).catch((error: Error) => ready.out(2, `${error.message}\n`)),
       );
       sessions.set(frame.id, session);
+      link.send(ToKeel.ACTING, frame.id);
       return true;
     }
     if (frame.type === FromKeel.CONN_DATA) sessions.get(frame.id)?.receive(frame.payload);

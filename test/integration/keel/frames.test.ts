@@ -90,11 +90,20 @@ for (const which of Object.keys(builds) as Build[]) {
     const path = `${harbour.folder}/deep/er/s.sock`;
     assert.equal((await link.listen(77n, path)).result, 0);
     assert.equal((await link.listen(77n, path)).result, 0, 'the same order again is no error');
-    assert.equal((await link.listen(78n, path)).result, -98, 'a live socket is in use');
+    assert.equal(
+      (await link.listen(78n, `${harbour.runDir}/keel.sock`)).result,
+      -98,
+      'a live socket is in use',
+    );
+    assert.equal(
+      (await link.listen(78n, path)).result,
+      0,
+      'of a wherryd that could not write down the first id',
+    );
     const { socket, received } = await harbour.connect(path);
     const connection = await opened(link);
     assert.equal(connection.kind, ConnectionKind.TTRPC);
-    assert.equal(connection.listener, 77n);
+    assert.equal(connection.listener, 78n);
 
     const request = ttrpc(1, 1, Buffer.from('hello'));
     for (const byte of Buffer.concat([ttrpc(3, 9, Buffer.from('unknown')), request])) {
@@ -122,7 +131,7 @@ for (const which of Object.keys(builds) as Build[]) {
 
     socket.destroy();
     await link.inbox.take(FromKeel.CONN_CLOSE, connection.id);
-    const { body } = await link.order(ToKeel.UNLISTEN, Buffer.from([77, 0, 0, 0, 0, 0, 0, 0]));
+    const { body } = await link.order(ToKeel.UNLISTEN, Buffer.from([78, 0, 0, 0, 0, 0, 0, 0]));
     void body;
     await assert.rejects(harbour.connect(path), { code: 'ENOENT' });
   });

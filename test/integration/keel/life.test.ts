@@ -125,13 +125,14 @@ for (const which of Object.keys(builds) as Build[]) {
     assert.deepEqual(readdirSync(harbour.runDir), []);
   });
 
-  test(`wherryd's death closes connections; containers live on and are told to the next (${which})`, async () => {
+  test(`wherryd's death closes clients whose command had begun; containers live on and are told to the next (${which})`, async () => {
     const { harbour, link } = await Harbour.start(which);
     await using _ = harbour;
     link.spawn(1n, initTape(1n));
     const init = await link.registered(1n);
     const { socket } = await harbour.connect();
-    await link.inbox.take(FromKeel.CONN_OPEN);
+    link.send(ToKeel.ACTING, (await link.inbox.take(FromKeel.CONN_OPEN)).id);
+    await link.status();
     process.kill(harbour.started().pid, 'SIGKILL');
     await until('the connection closes', () => socket.closed);
     const waiting = await harbour.connect();

@@ -1,0 +1,188 @@
+/**
+ * Events on disk, `<run>/events`: written before they are delivered, so that the death of wherryd loses none. One JSON line each, and one
+ * for each delivery. It also knows which events of a living container were told, so that none is told twice by a wherryd that took it up.
+ */
+import { closeSync, openSync, readFileSync, renameSync, writeFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ContainerKey, ExitInfo, RuntimeEvent } from '../../src/container/types.ts';
+import { Envelope } from '../gen/containerd/services/events/ttrpc/v1/events.ts';
+import type { Logger } from '../log.ts';
+
+export interface PendingEvent {
+  sequence: number;
+  address: string;
+  scope: string;
+  envelope: Envelope;
+}
+
+interface EventLine {
+  n: number;
+  type: RuntimeEvent['type'];
+  key: ContainerKey;
+  address: string;
+  /** base64 of the envelope. */
+  event: string;
+  /** When, in ms since the epoch; and of a deletion what Delete answers. */
+  at: number;
+  exit?: Omit<ExitInfo, 'exitedAt'> & { exitedAt: string };
+}
+
+interface DoneLine {
+  done: number;
+}
+
+interface ToldLine {
+  key: ContainerKey;
+  told: RuntimeEvent['type'][];
+}
+
+type Line = EventLine | DoneLine | ToldLine;
+
+const COMPACT_BYTES = 1 << 20;
+/** Answers of Delete that may be asked for again. */
+const DELETED_MS = 60_000;
+const ONCE: ReadonlySet<RuntimeEvent['type']> = new Set(['created', 'started', 'exited', 'deleted']);
+
+export class EventJournal {
+  readonly #path: string;
+  readonly #log: Logger;
+  readonly #waiting = new Map<number, EventLine>();
+  readonly #told = new Map<string, ToldLine>();
+  #deleted: EventLine[] = [];
+  #file: number;
+  #bytes = 0;
+  /** The size after the last rewrite: what waits may be more than the limit. */
+  #floor = 0;
+  #next = 1;
+
+  constructor(runDir: string, log: Logger) {
+    this.#path = join(runDir, 'events');
+    this.#log = log;
+    this.#read();
+    this.#file = this.#rewrite();
+  }
+
+  /** Those that an earlier wherryd has not delivered, in order. */
+  pending(): PendingEvent[] {
+    return [...this.#waiting.values()].map(({ n, address, key, event }) => ({
+      sequence: n,
+      address,
+      scope: key.scope,
+      envelope: Envelope.decode(Buffer.from(event, 'base64')),
+    }));
+  }
+
+  /** Containers that were deleted a short while ago, and what Delete answers. */
+  deleted(): { key: ContainerKey; exit: ExitInfo }[] {
+    return this.#deleted.flatMap(({ key, exit }) =>
+      exit === undefined ? [] : [{ key, exit: { ...exit, exitedAt: new Date(exit.exitedAt) } }],
+    );
+  }
+
+  /** True for an event that comes once in a container's life and has come. */
+  has(event: RuntimeEvent): boolean {
+    return this.#told.get(nameOf(event.state.key))?.told.includes(event.type) === true;
+  }
+
+  /** Its number, for `delivered`. */
+  add(event: RuntimeEvent, address: string, envelope: Envelope): number {
+    const line: EventLine = {
+      n: this.#next++,
+      type: event.type,
+      key: event.state.key,
+      address,
+      event: Buffer.from(Envelope.encode(envelope).finish()).toString('base64'),
+      at: Date.now(),
+      ...(event.type === 'deleted' && {
+        exit: { ...event.exit, exitedAt: event.exit.exitedAt.toISOString() },
+      }),
+    };
+    this.#take(line);
+    this.#append(line);
+    return line.n;
+  }
+
+  delivered(sequence: number): void {
+    if (!this.#waiting.delete(sequence)) return;
+    this.#append({ done: sequence });
+    if (this.#bytes > this.#floor + COMPACT_BYTES) {
+      closeSync(this.#file);
+      this.#file = this.#rewrite();
+    }
+  }
+
+  close(): void {
+    closeSync(this.#file);
+  }
+
+  #take(line: EventLine): void {
+    this.#waiting.set(line.n, line);
+    if (line.type === 'deleted') this.#deleted.push(line);
+    if (!ONCE.has(line.type)) return;
+    const name = nameOf(line.key);
+    if (line.type === 'created') this.#told.delete(name);
+    const entry = this.#told.get(name) ?? { key: line.key, told: [] };
+    entry.told.push(line.type);
+    this.#told.set(name, entry);
+  }
+
+  #append(line: Line): void {
+    const text = `${JSON.stringify(line)}\n`;
+    this.#bytes += text.length;
+    try {
+      writeSync(this.#file, text);
+    } catch (error) {
+      this.#log.error('an event cannot be written down', { path: this.#path, error: String(error) });
+    }
+  }
+
+  #read(): void {
+    let text = '';
+    try {
+      text = readFileSync(this.#path, 'utf8');
+    } catch {
+      return;
+    }
+    for (const part of text.split('\n')) {
+      if (part === '') continue;
+      try {
+        const line = JSON.parse(part) as Line;
+        if ('done' in line) this.#waiting.delete(line.done);
+        else if ('told' in line) this.#told.set(nameOf(line.key), line);
+        else {
+          this.#take(line);
+          this.#next = Math.max(this.#next, line.n + 1);
+        }
+      } catch (error) {
+        this.#log.warn('a line of the event journal is damaged', { path: this.#path, error: String(error) });
+      }
+    }
+  }
+
+  /** Only what still matters, in a new file that takes the old one's place. */
+  #rewrite(): number {
+    const since = Date.now() - DELETED_MS;
+    this.#deleted = this.#deleted.filter((line) => line.at > since);
+    const living = [...this.#told.entries()].filter(([, { told }]) => !told.includes('deleted'));
+    const recent = this.#deleted.filter(({ n }) => !this.#waiting.has(n));
+    const lines: Line[] = [
+      ...recent.flatMap((line): Line[] => [line, { done: line.n }]),
+      ...living.map(([, line]) => line),
+      ...this.#waiting.values(),
+    ];
+    for (const [name, { told }] of this.#told) {
+      if (told.includes('deleted') && !this.#deleted.some(({ key }) => nameOf(key) === name))
+        this.#told.delete(name);
+    }
+    const text = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
+    const fresh = `${this.#path}.new`;
+    writeFileSync(fresh, text, { mode: 0o600 });
+    renameSync(fresh, this.#path);
+    this.#bytes = this.#floor = text.length;
+    return openSync(this.#path, 'a', 0o600);
+  }
+}
+
+function nameOf({ scope, namespace, id }: ContainerKey): string {
+  return `${scope}\0${namespace}\0${id}`;
+}

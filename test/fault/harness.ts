@@ -1,0 +1,230 @@
+/**
+ * Drives containers by a real containerd while wherryd is killed: at named points (src/fault.ts), or at random. Tells per container what
+ * arrived. Used by `npm run fault` and by a small test.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import type { FaultPoint } from '../../src/fault.ts';
+import { allCgroups, mounts } from '../support/cgroups.ts';
+import { Containerd } from '../support/containerd.ts';
+import type { ContainerdVersion } from '../support/debs.ts';
+import { imageName } from '../support/image.ts';
+import { dist, uniqueId } from '../support/paths.ts';
+import { eventually, type RunResult, stop } from '../support/run.ts';
+
+const RUNTIME = 'io.containerd.wherry.v1';
+/** Ends with 7 on SIGTERM, so that a status which is right is no accident. */
+const PROGRAM = 'trap "exit 7" TERM; echo up; while :; do sleep 0.02; done';
+
+export interface Outcome {
+  point: string;
+  id: string;
+  /** Wherryds that died over it. */
+  deaths: number;
+  /** Events that came a second time: wherryd died between their sending and containerd's answer. */
+  twice: number;
+  /** What is wrong, one sentence each; empty: as it should be. */
+  wrong: string[];
+}
+
+export class FaultHarness implements AsyncDisposable {
+  readonly containerd: Containerd;
+  readonly #points: string;
+  readonly #keel: ChildProcess;
+  readonly #events: ChildProcess;
+  #seen = '';
+
+  private constructor(containerd: Containerd, points: string, keel: ChildProcess) {
+    this.containerd = containerd;
+    this.#points = points;
+    this.#keel = keel;
+    this.#events = spawn(containerd.ctrPath, [...containerd.globalFlags, 'events'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    this.#events.stdout?.on('data', (chunk: Buffer) => {
+      this.#seen += String(chunk);
+    });
+  }
+
+  static async start(version: ContainerdVersion): Promise<FaultHarness> {
+    const containerd = await Containerd.start(version);
+    const points = join(containerd.folder, 'points');
+    mkdirSync(points);
+    const libexec = join(dist, 'libexec/wherry');
+    const log = openSync(join(containerd.runDir, 'wherryd.log'), 'a', 0o600);
+    const keel = spawn(
+      join(libexec, 'keel'),
+      [
+        ...[
+          '--run-dir',
+          containerd.runDir,
+          '--player',
+          join(libexec, 'player'),
+          '--service',
+          '--fault',
+          '--',
+        ],
+        ...[join(libexec, 'node'), '--max-old-space-size=256', join(libexec, 'wherryd.mjs')],
+      ],
+      {
+        env: { ...process.env, WHERRY_FAULT: points, WHERRY_LOG_LEVEL: 'debug' },
+        stdio: ['ignore', log, log],
+      },
+    );
+    closeSync(log);
+    const harness = new FaultHarness(containerd, points, keel);
+    await harness.#subscribe();
+    return harness;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await stop(this.#events);
+    await this.containerd.stop();
+    await stop(this.#keel);
+  }
+
+  arm(point: FaultPoint): void {
+    writeFileSync(join(this.#points, point), '');
+  }
+
+  /** Not reached yet. */
+  armed(point: FaultPoint): boolean {
+    return existsSync(join(this.#points, point));
+  }
+
+  /** The pid of wherryd: keel's child that is named as it; undefined until it is ready. */
+  wherryd(): number | undefined {
+    const children = readFileSync(`/proc/${this.#keel.pid}/task/${this.#keel.pid}/children`, 'latin1');
+    return children
+      .trim()
+      .split(' ')
+      .map(Number)
+      .find((pid) => pid > 0 && commandOf(pid).includes('wherryd.mjs') && this.#isReady(pid));
+  }
+
+  #isReady(pid: number): boolean {
+    return this.log
+      .split('\n')
+      .some((line) => line.includes('"wherryd is ready"') && line.includes(`pid=${pid}`));
+  }
+
+  get log(): string {
+    return readFileSync(join(this.containerd.runDir, 'wherryd.log'), 'utf8');
+  }
+
+  /** How many wherryds have died. */
+  get deaths(): number {
+    return this.log.split('\n').filter((line) => line.includes('wherryd ended')).length;
+  }
+
+  /** One container from create to delete; `before` is told what comes next. */
+  async life(point: string, before: (act: 'run' | 'kill' | 'delete') => void = () => {}): Promise<Outcome> {
+    const { containerd } = this;
+    const id = uniqueId('f');
+    const deaths = this.deaths;
+    const wrong: string[] = [];
+    let twice = 0;
+    const check = (what: string, result: RunResult): void => {
+      if (result.code !== 0) wrong.push(`${what}: exit code ${result.code}: ${result.stderr.trim()}`);
+    };
+    try {
+      before('run');
+      check(
+        'run',
+        await containerd.ctr(['run', '-d', '--runtime', RUNTIME, imageName, id, '/bin/sh', '-c', PROGRAM], {
+          timeout: 30_000,
+        }),
+      );
+      const [pid, status] = await this.#task(id);
+      if (status !== 'RUNNING') wrong.push(`after run it is ${status}`);
+      if (pid > 0 && !existsSync(`/proc/${pid}`)) wrong.push(`its pid ${pid} is not there`);
+      before('kill');
+      check('kill', await containerd.ctr(['task', 'kill', '-s', 'SIGTERM', id]));
+      await eventually('it stops', async () => (await this.#task(id))[1] === 'STOPPED' || undefined);
+      const lost = this.#disconnected(id);
+      if (lost !== undefined) wrong.push(`containerd lost its connection: ${lost}`);
+      before('delete');
+      const removed = await containerd.ctr(['task', 'rm', id]);
+      if (removed.code !== 0 || !removed.stderr.includes('exit code 7'))
+        wrong.push(`delete: exit code ${removed.code}: ${removed.stderr.trim()}`);
+      check('container rm', await containerd.ctr(['container', 'rm', id]));
+      await eventually('its deletion is told', () => this.topics(id).includes('delete') || undefined);
+      const topics = this.topics(id);
+      const once = topics.filter((topic, index) => topic !== topics[index - 1]);
+      if (once.join(' ') !== 'create start exit delete') wrong.push(`events: ${topics.join(' ')}`);
+      twice = topics.length - once.length;
+      const status7 = /exit_status"?:\s*7\b/;
+      if (!this.#lines(id).some((line) => line.includes('/tasks/exit') && status7.test(line)))
+        wrong.push('the exit event has another status');
+    } catch (error) {
+      wrong.push((error as Error).message.split('\n')[0] ?? '');
+    }
+    wrong.push(...this.#leftovers(id));
+    return { point, id, deaths: this.deaths - deaths, twice, wrong };
+  }
+
+  /** containerd 2.1 says the same of every shim whose last task was deleted: before that it is a loss. */
+  #disconnected(id: string): string | undefined {
+    return this.containerd
+      .log()
+      .split('\n')
+      .find((line) => line.includes(id) && /shim disconnected|dead shim|ttrpc: closed/.test(line));
+  }
+
+  topics(id: string): string[] {
+    return this.#lines(id).map((line) => /\/tasks\/([a-z-]+)/.exec(line)?.[1] ?? '');
+  }
+
+  #lines(id: string): string[] {
+    return this.#seen.split('\n').filter((line) => line.includes(id) && line.includes('/tasks/'));
+  }
+
+  async #task(id: string): Promise<[number, string]> {
+    const { stdout } = await this.containerd.ctr(['task', 'ls']);
+    const words = stdout
+      .split('\n')
+      .map((line) => line.split(/\s+/))
+      .find(([name]) => name === id);
+    return [Number(words?.[1] ?? 0), words?.[2] ?? 'gone'];
+  }
+
+  #leftovers(id: string): string[] {
+    const { runDir } = this.containerd;
+    const folders = join(runDir, 'containers');
+    const states = existsSync(folders)
+      ? (readdirSync(folders, { recursive: true }) as string[]).filter((path) => path.includes(id))
+      : [];
+    return [
+      ...mounts().filter((path) => path.includes(id)),
+      ...allCgroups().filter((path) => path.includes(id)),
+      ...states,
+    ].map((what) => `left: ${what}`);
+  }
+
+  async #subscribe(): Promise<void> {
+    const probe = uniqueId('probe');
+    await this.containerd.mustCtr(['container', 'create', '--runtime', RUNTIME, imageName, probe]);
+    await eventually('the subscription is up', async () => {
+      await this.containerd.mustCtr(['container', 'label', probe, 'probe=1']);
+      return this.#seen.includes(probe) || undefined;
+    });
+    await this.containerd.mustCtr(['container', 'rm', probe]);
+  }
+}
+
+function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+  } catch {
+    return '';
+  }
+}
