@@ -30,6 +30,11 @@ static pid_t player_pid, child;
 static int child_fd = -1, child_status, held_signal;
 static uint32_t child_flags;
 static bool child_done;
+/* What was ordered together with a play: to wait for its init, and a tape to play in this process after the init's end. */
+static bool wait_next;
+static uint32_t wait_next_flags;
+static uint8_t *last_tape;
+static size_t last_tape_len;
 
 static void take_master(void)
 {
@@ -128,6 +133,14 @@ static void reap_children(void)
             memset(page, 0, sizeof page);
         close(tape);
         send_frame(FROM_CLIENT_PLAYED, &status, sizeof status, page, sizeof page);
+        bool go_on = wait_next;
+        uint64_t init;
+        wait_next = false;
+        memcpy(&init, page + INIT_SLOT, sizeof init);
+        if (go_on && status == 0 && init)
+            wait_for((pid_t)init, wait_next_flags);
+        else if (go_on)
+            last_tape_len = 0;
     }
     if (child && !child_done && waitpid(child, &status, WNOHANG) == child) {
         child_done = true;
@@ -135,6 +148,9 @@ static void reap_children(void)
         if (console >= 0)
             take_master();
         send_frame(FROM_CLIENT_EXITED, &status, sizeof status, NULL, 0);
+        if (last_tape_len)
+            play(PLAY_FLAGS_IN_PROCESS, last_tape, last_tape_len, -1, -1);
+        last_tape_len = 0;
     }
 }
 
@@ -169,6 +185,14 @@ static void play_here(const uint8_t *image, size_t n)
 
 void play(uint32_t flags, const uint8_t *image, size_t n, int player, int registration)
 {
+    if (flags & PLAY_FLAGS_AFTER_EXIT) {
+        free(last_tape);
+        last_tape = wait_next ? malloc(n) : NULL;
+        last_tape_len = last_tape ? n : 0;
+        if (last_tape)
+            memcpy(last_tape, image, n);
+        return;
+    }
     int pair[2] = {-1, -1};
     if (flags & PLAY_FLAGS_IN_PROCESS)
         return play_here(image, n);
@@ -192,6 +216,11 @@ void play(uint32_t flags, const uint8_t *image, size_t n, int player, int regist
 
 void wait_for(pid_t pid, uint32_t flags)
 {
+    if (!pid) {
+        wait_next = player_pid != 0;
+        wait_next_flags = flags;
+        return;
+    }
     hold_signals();
     child = pid;
     child_flags = flags;

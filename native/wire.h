@@ -59,7 +59,12 @@ enum to_client { /* keel (HELLO) or wherryd to client */
 
 enum connection_kind { CONNECTION_KIND_TTRPC = 1, CONNECTION_KIND_CLIENT = 2 };
 
-enum play_flags { PLAY_FLAGS_IN_PROCESS = 1, PLAY_FLAGS_CONSOLE = 2, PLAY_FLAGS_PRESERVE_SHIFT = 8 };
+enum play_flags {
+    PLAY_FLAGS_IN_PROCESS = 1,
+    PLAY_FLAGS_CONSOLE = 2,
+    PLAY_FLAGS_AFTER_EXIT = 4,
+    PLAY_FLAGS_PRESERVE_SHIFT = 8,
+};
 enum wait_flags { WAIT_FLAGS_RELAY_TERMINAL = 1, WAIT_FLAGS_KILL_IF_UNHANDLED = 2 };
 
 enum stream_end { /* kinds of descriptors in the registration message */
@@ -80,5 +85,6 @@ enum player_descriptor { FD_TAPE = 3, FD_REGISTRATION = 4, FD_CONSOLE = 5, FD_PR
 
 #define SHARED_PAGE 4096 /* the tape's first page; PLAYED carries its first PLAYED_PAGE bytes */
 #define PLAYED_PAGE 1024
+#define INIT_SLOT 128 /* result slot 0: the init's pid in the player's pid namespace, 8 bytes */
 
 #endif

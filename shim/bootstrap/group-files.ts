@@ -1,6 +1,8 @@
-/** Groups on disk: one JSON file each in `<run>/groups`, replaced by rename. */
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { rename, rm, writeFile } from 'node:fs/promises';
+/**
+ * Groups on disk: one JSON file each in `<run>/groups`, replaced by rename. The run folder is a tmpfs of our own, so these few small writes
+ * are made in place: a shim's start waits for them.
+ */
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from '../log.ts';
 
@@ -27,8 +29,6 @@ interface GroupJson extends Omit<GroupRecord, 'listenerId' | 'members'> {
 export class GroupFiles {
   private readonly dir: string;
   private readonly boot: string;
-  /** Writes of one file come after each other. */
-  private readonly writing = new Map<string, Promise<void>>();
 
   constructor(dir: string, boot: bigint) {
     this.dir = dir;
@@ -55,39 +55,25 @@ export class GroupFiles {
     return records;
   }
 
-  /** The record as it is when the write begins; resolves when it is on disk. */
-  save(name: string, record: GroupRecord): Promise<void> {
-    return this.after(name, async () => {
-      const { listenerId, socketPath, scope, namespace, group, ttrpcAddress, members, shutdown } = record;
-      const json: GroupJson = {
-        boot: this.boot,
-        listenerId: String(listenerId),
-        socketPath,
-        scope,
-        namespace,
-        group,
-        ttrpcAddress,
-        members: [...members],
-        shutdown,
-      };
-      const path = join(this.dir, `${name}.json`);
-      await writeFile(`${path}.new`, JSON.stringify(json), { mode: 0o600 });
-      await rename(`${path}.new`, path);
-    });
-  }
-
-  remove(name: string): Promise<void> {
-    return this.after(name, () => rm(join(this.dir, `${name}.json`), { force: true }));
-  }
-
-  private after(name: string, act: () => Promise<void>): Promise<void> {
-    const before = this.writing.get(name) ?? Promise.resolve();
-    const write = before.catch(() => undefined).then(act);
-    this.writing.set(name, write);
-    const done = (): void => {
-      if (this.writing.get(name) === write) this.writing.delete(name);
+  save(name: string, record: GroupRecord): void {
+    const { listenerId, socketPath, scope, namespace, group, ttrpcAddress, members, shutdown } = record;
+    const json: GroupJson = {
+      boot: this.boot,
+      listenerId: String(listenerId),
+      socketPath,
+      scope,
+      namespace,
+      group,
+      ttrpcAddress,
+      members: [...members],
+      shutdown,
     };
-    write.then(done, done);
-    return write;
+    const path = join(this.dir, `${name}.json`);
+    writeFileSync(`${path}.new`, JSON.stringify(json), { mode: 0o600 });
+    renameSync(`${path}.new`, path);
+  }
+
+  remove(name: string): void {
+    rmSync(join(this.dir, `${name}.json`), { force: true });
   }
 }

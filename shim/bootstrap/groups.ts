@@ -95,7 +95,7 @@ export class Groups implements TaskGroups {
     group.ttrpcAddress = options.ttrpcAddress;
     this.eventAddresses.set(ownerOf(group), options.ttrpcAddress);
     group.members.set(id, 'pending');
-    await this.files.save(group.name, group);
+    this.files.save(group.name, group);
   }
 
   /** A connection came in: whose it is; undefined for a listener that nobody knows. `release` is for its end. */
@@ -150,7 +150,7 @@ export class Groups implements TaskGroups {
     const group = this.find(scope, namespace, id);
     if (group === undefined) return;
     group.members.delete(id);
-    if (!this.closeIfUnused(group)) await this.files.save(group.name, group);
+    if (!this.closeIfUnused(group)) this.files.save(group.name, group);
   }
 
   joined(caller: TaskCaller, id: string): string {
@@ -242,7 +242,7 @@ export class Groups implements TaskGroups {
     }
     if (this.groups.get(group.name) === group) this.groups.delete(group.name);
     this.forgetListener(group);
-    await this.files.remove(group.name);
+    this.files.remove(group.name);
   }
 
   /** Connections that are still open when their socket has gone may go on. */
@@ -253,9 +253,11 @@ export class Groups implements TaskGroups {
 
   private save(group: Group): void {
     if (this.groups.get(group.name) !== group) return;
-    this.files.save(group.name, group).catch((error: Error) => {
-      this.log.error('cannot remember a shim socket', { socket: group.socketPath, error: error.message });
-    });
+    try {
+      this.files.save(group.name, group);
+    } catch (error) {
+      this.log.error('cannot remember a shim socket', { socket: group.socketPath, error: String(error) });
+    }
   }
 }
 

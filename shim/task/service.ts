@@ -11,7 +11,7 @@ import { Empty } from '../gen/google/protobuf/empty.ts';
 import type { Logger } from '../log.ts';
 import type { ShimRuntime } from '../runtime.ts';
 import { type CallContext, type MethodTable, type UnaryMethod, unary } from '../ttrpc/service.ts';
-import { writeBundleFiles, writeInitPid } from './bundle-files.ts';
+import { bundleFiles, initPidPath } from './bundle-files.ts';
 import { DeletedTasks } from './deleted.ts';
 import { byExecId, createExecService } from './execs.ts';
 import { encodeMetrics } from './metrics.ts';
@@ -118,40 +118,32 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
     const address = groups.joined(context, key.id);
     const { stdin, stdout, stderr, terminal, bundle } = request;
     try {
-      const [state] = await Promise.all([
-        runtime.create(
-          {
-            key,
-            bundle,
-            rootfsMounts: request.rootfs.map(({ type, source, target, options: words }) => ({
-              type,
-              source,
-              target,
-              options: words,
-            })),
-            stdio: { stdin, stdout, stderr, terminal },
-            ioUid: parsed.ioUid,
-            ioGid: parsed.ioGid,
-            noPivotRoot: parsed.noPivotRoot,
-            noNewKeyring: parsed.noNewKeyring,
-            systemdCgroup: parsed.systemdCgroup,
-          },
-          operation(context),
-        ),
-        // A bundle of another caller is that caller's own: nothing is written into it.
-        ofContainerd ? writeBundleFiles(bundle, parsed, address).catch(unwritable) : undefined,
-      ]);
-      if (ofContainerd) await writeInitPid(bundle, state.pid).catch(unwritable);
+      const state = await runtime.create(
+        {
+          key,
+          bundle,
+          rootfsMounts: request.rootfs.map(({ type, source, target, options: words }) => ({
+            type,
+            source,
+            target,
+            options: words,
+          })),
+          stdio: { stdin, stdout, stderr, terminal },
+          ioUid: parsed.ioUid,
+          ioGid: parsed.ioGid,
+          noPivotRoot: parsed.noPivotRoot,
+          noNewKeyring: parsed.noNewKeyring,
+          systemdCgroup: parsed.systemdCgroup,
+          // A bundle of another caller is that caller's own: nothing is written into it.
+          ...(ofContainerd && { files: bundleFiles(bundle, parsed, address), pidFile: initPidPath(bundle) }),
+        },
+        operation(context),
+      );
       return { pid: state.pid };
     } catch (thrown) {
       groups.failed(context, key.id);
       throw prefixed('OCI runtime create failed', thrown);
     }
-  }
-
-  /** These files only serve another shim's clean-up; a container must not fail for them. */
-  function unwritable(error: Error): void {
-    log.warn('cannot write into the bundle', { error: error.message });
   }
 
   async function start(request: task.StartRequest, context: CallContext): Promise<task.StartResponse> {

@@ -21,11 +21,13 @@ export async function runInForeground(
 ): Promise<number> {
   const { session, deps, operation } = context;
   const { runtime } = deps;
-  const { pid } = await runtime.create({ ...request, startAtOnce: true }, operation);
+  const relay = request.caller?.relayConsole === true ? WaitFlags.RELAY_TERMINAL : 0;
+  const waitFlags = options.waitFlags | relay;
+  const foreground = { waitFlags, cleanUp: !options.keep };
+  const { pid } = await runtime.create({ ...request, startAtOnce: true, foreground }, operation);
   // A client that went away meanwhile would never answer.
   session.signal.throwIfAborted();
-  const relay = request.caller?.relayConsole === true ? WaitFlags.RELAY_TERMINAL : 0;
-  const waitStatus = await session.wait(pid, options.waitFlags | relay);
+  const waitStatus = await session.wait(pid, waitFlags);
   // The caller is the parent, so its word comes first and is known on every kernel.
   runtime.noteExit(request.key, waitStatus);
   if (!options.keep) {

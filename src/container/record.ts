@@ -3,6 +3,7 @@ import type { CgroupPlan } from '../cgroup/plan.ts';
 import type { ExecContext } from './exec-context.ts';
 import type { ExecRecord } from './exec-record.ts';
 import type { LaterHooks } from './hooks.ts';
+import type { PlayResult } from './play.ts';
 import type {
   ContainerKey,
   ContainerState,
@@ -89,6 +90,8 @@ export class ContainerRecord {
   /** While create or start runs: an exit must not be told before them. */
   exitHeld = true;
   exitTold = false;
+  /** The caller's client removes mounts and cgroups by itself; settles with what came of it. */
+  cleanup: Promise<PlayResult | undefined> | undefined;
   /** Bytes of state.json, so that a shorter text covers a longer one. */
   storedLength = 0;
   /** True once a delete runs: a second one waits for nothing. */

@@ -18,6 +18,7 @@ import { compileSeccomp } from '../linux/seccomp.ts';
 import { parseConfig } from '../oci/config.ts';
 import { unsupported } from '../oci/supported.ts';
 import type { LinuxResources, Spec } from '../oci/types.ts';
+import type { AssembledTape } from '../tape/assemble.ts';
 import { disassemble } from '../tape/disassemble.ts';
 import { playError, readPage } from '../tape/outcome.ts';
 import { compileCreate } from './compile/create.ts';
@@ -32,6 +33,7 @@ import type { Keel, ProcessExit, Registration } from './keel.ts';
 import { Loggers } from './loggers.ts';
 import { checkLabels } from './lsm.ts';
 import { Ooms } from './ooms.ts';
+import type { PlayHost, PlayOptions } from './play.ts';
 import { ContainerRecord } from './record.ts';
 import { Recovery } from './recover.ts';
 import { ordinaryUser, specForUser, withoutCgroups } from './rootless.ts';
@@ -616,6 +618,8 @@ export class Runtime implements ContainerRuntime {
       noPivotRoot: request.noPivotRoot,
       noNewKeyring: request.noNewKeyring,
       startAtOnce: request.startAtOnce,
+      pidFile: request.pidFile,
+      files: request.files,
       ioUid: request.ioUid,
       ioGid: request.ioGid,
     });
@@ -624,9 +628,11 @@ export class Runtime implements ContainerRuntime {
       deadline: createDeadline(spec.hooks, CREATE_DEADLINE_MS),
       console: caller?.relayConsole === true,
       preserve: caller?.preserveFds ?? 0,
+      then: this.#thenOf(request, record),
     });
     const error = playError(tape, result);
     if (error !== undefined) throw explainHookError(error, result.page);
+    record.cleanup = result.cleanup;
     const pid = Number(readPage(result.page).slots[0] ?? 0n);
     if (caller === undefined) await record.registered;
     else if (record.pid === 0) record.pid = pid;
@@ -649,6 +655,22 @@ export class Runtime implements ContainerRuntime {
     } catch (error) {
       this.#log.warn(WherryError.from(error).message, logFields(record.key));
     }
+  }
+
+  #thenOf({ foreground }: CreateRequest, record: ContainerRecord): PlayOptions['then'] {
+    if (foreground === undefined) return undefined;
+    const { waitFlags, cleanUp } = foreground;
+    return { waitFlags, cleanup: cleanUp ? this.#removeTape(record, 1).image : undefined };
+  }
+
+  #removeTape(record: ContainerRecord, attempt: number): AssembledTape {
+    const directories = record.cgroup?.remove ?? [];
+    return compileRemove({
+      rootfs: record.rootfsMounts.length === 0 ? undefined : join(record.bundle, 'rootfs'),
+      rootfsMounts: record.rootfsMounts.length,
+      // Looking for cgroups that the container made itself costs more than the removal: only where it was refused.
+      cgroupDirectories: attempt === 1 ? directories : removalOrder(directories),
+    });
   }
 
   async #planStdio(request: CreateRequest, record: ContainerRecord, { process }: Spec): Promise<StdioPlan> {
@@ -698,22 +720,28 @@ export class Runtime implements ContainerRuntime {
     this.#readers.delete(record);
     this.#ooms.forget(record);
     if (record.unit !== undefined) await this.#scopes.remove(record.unit);
-    const directories = record.cgroup?.remove ?? [];
-    const host = context.host ?? this.#keel;
+    const done = await record.cleanup;
+    if (done === undefined || playError(this.#removeTape(record, 1), done) !== undefined) {
+      await this.#playRemove(record, context.host ?? this.#keel);
+    }
+    const released = this.#keel.release(record.token, DRAIN_MS);
+    // keel keeps no streams of a container that had its caller's.
+    if (record.cleanup === undefined) await released;
+    this.#store.remove(record.dir, record.key);
+  }
+
+  async #playRemove(record: ContainerRecord, host: PlayHost): Promise<void> {
     const options = { deadline: REMOVE_DEADLINE_MS, inProcess: true };
     for (let attempt = 1; ; attempt++) {
-      const tape = compileRemove({
-        rootfs: record.rootfsMounts.length === 0 ? undefined : join(record.bundle, 'rootfs'),
-        rootfsMounts: record.rootfsMounts.length,
-        // Looking for cgroups that the container made itself costs more than the removal: only where it was refused.
-        cgroupDirectories: attempt === 1 ? directories : removalOrder(directories),
-      });
+      const tape = this.#removeTape(record, attempt);
       const result = await host.play(this.#nextToken++, tape.image, options);
       const error = playError(tape, result);
-      if (error === undefined) break;
+      if (error === undefined) return;
       if (attempt >= REMOVE_TRIES) throw error;
       await sleep(Math.min(2 ** attempt, 250));
     }
+<<<<<<< mine
+=======
     // The event first: what it tells is true as soon as the directory is gone, and who asks again then is told from it. keel
     // remembers the exit until the release.
     fault('delete.removed');
@@ -722,6 +750,7 @@ export class Runtime implements ContainerRuntime {
     this.#store.remove(record.dir, record.key);
     fault('delete.forgotten');
     await this.#keel.release(record.token, DRAIN_MS);
+>>>>>>> new
   }
 
   #exited(record: ContainerRecord, waitStatus: number, time: Date, known = true): void {

@@ -68,6 +68,16 @@ export interface CallerContext {
   preserveFds: number;
 }
 
+/** A small file for others to read, in a shim's bundle. */
+export interface BundleFile {
+  /** Absolute. */
+  path: string;
+  text: string;
+  mode: number;
+  /** One that is there already stays as it is. */
+  keep?: boolean;
+}
+
 export interface CreateRequest {
   key: ContainerKey;
   /** Absolute path of the folder with config.json. */
@@ -87,6 +97,12 @@ export interface CreateRequest {
   stateDir?: string;
   /** The program runs as soon as it is set up: no exec FIFO, `start` must not be called. */
   startAtOnce?: boolean;
+  /** The caller stays: its client waits for the init with these WaitFlags, and with `cleanUp` takes the container's things away at once. */
+  foreground?: { waitFlags: number; cleanUp: boolean };
+  /** Gets the init's pid, as CallerContext.pidFile. */
+  pidFile?: string;
+  /** Written by the tape; failures are ignored. */
+  files?: readonly BundleFile[];
   /** config.json, already checked by parseConfig; default: read from the bundle. */
   config?: Spec;
   /** Present: the container's stdio is the caller's and the caller plays the tape. */

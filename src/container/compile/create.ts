@@ -6,12 +6,14 @@ import {
   O_CLOEXEC,
   O_CREAT,
   O_EXCL,
+  O_TRUNC,
   O_WRONLY,
 } from '../../linux/constants.ts';
 import { cloneArgs } from '../../linux/structs.ts';
 import { fieldOf } from '../../linux/structs-layout.ts';
 import type { AssembledTape } from '../../tape/assemble.ts';
 import type { Reg } from '../../tape/refs.ts';
+import type { BundleFile } from '../types.ts';
 import { openForClone } from './cgroup-v2.ts';
 import { checkFilter } from './filter-check.ts';
 import { hasHostHooks, openStartResult, runHostHooks } from './hook-points.ts';
@@ -45,6 +47,7 @@ export function compileCreate(input: CreateInput): AssembledTape {
   if (input.startAtOnce !== true) makeStartGate(program, input.stateDir);
   mountRootfs(program, input.rootfsMounts, `${input.bundle}/rootfs`, 'rootfs');
   createCgroup(program, input.cgroup);
+  for (const file of input.files ?? []) writeText(program, file);
   const streams = openStreams(program, input);
   giveStreamsToMapped(program, input, streams);
   const joined = openNamespaces(program, input.spec);
@@ -102,7 +105,8 @@ export function compileCreate(input: CreateInput): AssembledTape {
   tape.jumpIfEqual(count, 1, created);
   tape.halt(INIT_FAILED);
   tape.place(created);
-  if (input.caller?.pidFile !== undefined) writePidFile(program, pid, input.caller.pidFile);
+  const pidFile = input.pidFile ?? input.caller?.pidFile;
+  if (pidFile !== undefined) writePidFile(program, pid, pidFile);
   tape.halt(0);
 
   tape.place(init);
@@ -112,6 +116,20 @@ export function compileCreate(input: CreateInput): AssembledTape {
     checkFilter(assembled, input.seccomp.filter, input.spec);
   }
   return assembled;
+}
+
+/** For other programs to read; a container must not fail for it. */
+function writeText(program: Program, { path, text, mode, keep }: BundleFile): void {
+  const { tape } = program;
+  program.step('', `write ${path}`);
+  const failed = tape.label('unwritten');
+  const flags = O_WRONLY | O_CREAT | O_CLOEXEC | (keep === true ? O_EXCL : O_TRUNC);
+  const file = tape.syscall('openat', [AT_FDCWD, path, flags, mode], { on: { any: failed } });
+  const close = tape.label('close');
+  tape.syscall('write', [file, text, Buffer.byteLength(text)], { on: { any: close } });
+  tape.place(close);
+  program.close(file);
+  tape.place(failed);
 }
 
 /** Written beside it and renamed, so that a watcher never reads half a number; no newline, as runc. */

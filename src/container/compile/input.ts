@@ -3,7 +3,7 @@ import type { CgroupHost } from '../../cgroup/hierarchy.ts';
 import type { CgroupPlan } from '../../cgroup/plan.ts';
 import type { Spec } from '../../oci/types.ts';
 import type { StdioPlan } from '../stdio.ts';
-import type { CallerContext, MountSpec } from '../types.ts';
+import type { BundleFile, CallerContext, MountSpec } from '../types.ts';
 
 export interface CreateInput {
   /** Names this play towards keel. */
@@ -31,6 +31,8 @@ export interface CreateInput {
   noPivotRoot?: boolean;
   noNewKeyring?: boolean;
   startAtOnce?: boolean;
+  pidFile?: string;
+  files?: readonly BundleFile[];
   ioUid?: number;
   ioGid?: number;
 }

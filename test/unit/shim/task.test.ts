@@ -127,7 +127,7 @@ describe('the task service', () => {
       ),
     };
     assert.deepEqual(await call('Create', { id: 'box', bundle, rootfs, options, ...stdio }), { pid: 100 });
-    const [request] = runtime.requests;
+    const { files, ...request } = runtime.requests[0]!;
     assert.deepEqual(request, {
       key,
       bundle,
@@ -138,14 +138,14 @@ describe('the task service', () => {
       noPivotRoot: true,
       noNewKeyring: false,
       systemdCgroup: true,
+      pidFile: join(bundle, 'init.pid'),
     });
-    assert.deepEqual(readdirSync(bundle).sort(), ['address', 'init.pid', 'options.json', 'runtime']);
-    const text = (name: string) => readFileSync(join(bundle, name), 'utf8');
+    const file = (name: string) => files?.find(({ path }) => path === join(bundle, name));
     assert.deepEqual(
-      [text('runtime'), text('address'), text('init.pid')],
-      ['crun', 'unix:///address', '100'],
+      [file('runtime')?.text, file('address')?.text, file('address')?.keep],
+      ['crun', 'unix:///address', true],
     );
-    assert.deepEqual(JSON.parse(text('options.json')), {
+    assert.deepEqual(JSON.parse(file('options.json')?.text ?? ''), {
       no_pivot_root: true,
       io_uid: 1000,
       binary_name: 'crun',
