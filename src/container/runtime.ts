@@ -724,10 +724,16 @@ export class Runtime implements ContainerRuntime {
     if (done === undefined || playError(this.#removeTape(record, 1), done) !== undefined) {
       await this.#playRemove(record, context.host ?? this.#keel);
     }
+    // The event first: what it tells is true as soon as the directory is gone, and who asks again then is told from it. keel
+    // remembers the exit until the release.
+    fault('delete.removed');
+    if (record.deleting) this.#emit({ type: 'deleted', state: record.snapshot(), exit: exitOf(record) });
+    fault('delete.told');
+    this.#store.remove(record.dir, record.key);
+    fault('delete.forgotten');
     const released = this.#keel.release(record.token, DRAIN_MS);
     // keel keeps no streams of a container that had its caller's.
     if (record.cleanup === undefined) await released;
-    this.#store.remove(record.dir, record.key);
   }
 
   async #playRemove(record: ContainerRecord, host: PlayHost): Promise<void> {
@@ -740,17 +746,6 @@ export class Runtime implements ContainerRuntime {
       if (attempt >= REMOVE_TRIES) throw error;
       await sleep(Math.min(2 ** attempt, 250));
     }
-<<<<<<< mine
-=======
-    // The event first: what it tells is true as soon as the directory is gone, and who asks again then is told from it. keel
-    // remembers the exit until the release.
-    fault('delete.removed');
-    if (record.deleting) this.#emit({ type: 'deleted', state: record.snapshot(), exit: exitOf(record) });
-    fault('delete.told');
-    this.#store.remove(record.dir, record.key);
-    fault('delete.forgotten');
-    await this.#keel.release(record.token, DRAIN_MS);
->>>>>>> new
   }
 
   #exited(record: ContainerRecord, waitStatus: number, time: Date, known = true): void {
