@@ -111,10 +111,10 @@ export class FaultHarness implements AsyncDisposable {
       .find((pid) => pid > 0 && commandOf(pid).includes('wherryd.mjs') && this.#isReady(pid));
   }
 
+  /** keel tells it once for each wherryd that it has started. */
   #isReady(pid: number): boolean {
-    return this.log
-      .split('\n')
-      .some((line) => line.includes('"wherryd is ready"') && line.includes(`pid=${pid}`));
+    const ready = this.log.lastIndexOf('"wherryd is ready"');
+    return ready > this.log.lastIndexOf('"wherryd ended"') && existsSync(`/proc/${pid}`);
   }
 
   get log(): string {
