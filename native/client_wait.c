@@ -30,7 +30,7 @@ static pid_t player_pid, child;
 static int child_fd = -1, child_status, held_signal;
 static uint32_t child_flags;
 static bool child_done;
-/* What was ordered together with a play: to wait for its init, and a tape to play in this process after the init's end. */
+/* What was ordered together with a play: to wait for its init, and a tape to play here after the init's end. */
 static bool wait_next;
 static uint32_t wait_next_flags;
 static uint8_t *last_tape;

@@ -16,8 +16,8 @@ struct copy {
 };
 
 /*
- * Takes both descriptors, which nobody else may use: they become non-blocking. to -1: what comes is thrown away, so that
- * the writer goes on; the same once `to` fails. At the end of `from` (or its error: a terminal's is EIO) everything that
+ * Takes both descriptors, which nobody else may use: they become non-blocking. to -1: what comes is thrown away, so
+ * that the writer goes on; the same once `to` fails. At the end of `from` (or its error: a terminal's is EIO) all that
  * was read is written first; then both are closed and ended(owner) is called, which may free the copy.
  */
 void copy_start(struct copy *c, int from, int to, void (*ended)(void *owner), void *owner);

@@ -7,7 +7,7 @@ export interface PlayResult {
   waitStatus: number;
   /** First 1024 bytes of the tape's shared page (docs/internals.md). */
   page: Uint8Array;
-  /** Of `then.cleanup`: what came of it, undefined when it was not played. */
+  /** Of `next.cleanup`: what came of it, undefined when it was not played. */
   cleanup?: Promise<PlayResult | undefined>;
 }
 
@@ -24,7 +24,7 @@ export interface PlayOptions {
    * The client goes on by itself, without asking: it waits for the init (whoever calls the session's `wait` gets the status) and plays this
    * tape after the end. Saves two round trips of each foreground container. Ignored by keel.
    */
-  then?: { waitFlags: number; cleanup: Uint8Array | undefined };
+  next?: { waitFlags: number; cleanup: Uint8Array | undefined };
 }
 
 export interface PlayHost {

@@ -628,7 +628,7 @@ export class Runtime implements ContainerRuntime {
       deadline: createDeadline(spec.hooks, CREATE_DEADLINE_MS),
       console: caller?.relayConsole === true,
       preserve: caller?.preserveFds ?? 0,
-      then: this.#thenOf(request, record),
+      next: this.#nextOf(request, record),
     });
     const error = playError(tape, result);
     if (error !== undefined) throw explainHookError(error, result.page);
@@ -657,7 +657,7 @@ export class Runtime implements ContainerRuntime {
     }
   }
 
-  #thenOf({ foreground }: CreateRequest, record: ContainerRecord): PlayOptions['then'] {
+  #nextOf({ foreground }: CreateRequest, record: ContainerRecord): PlayOptions['next'] {
     if (foreground === undefined) return undefined;
     const { waitFlags, cleanUp } = foreground;
     return { waitFlags, cleanup: cleanUp ? this.#removeTape(record, 1).image : undefined };

@@ -72,29 +72,29 @@ export class ClientLink implements ClientSession {
       ((options.preserve ?? 0) << PlayFlags.PRESERVE_SHIFT);
     const answer = Promise.withResolvers<PlayResult>();
     this.#plays.push(answer);
-    if (options.then === undefined) {
+    if (options.next === undefined) {
       this.#send(encodeFrame(ToClient.PLAY, 0n, u32(flags), tape));
       return answer.promise;
     }
-    return this.#playAndGoOn(encodeFrame(ToClient.PLAY, 0n, u32(flags), tape), options.then, answer.promise);
+    return this.#playAndGoOn(encodeFrame(ToClient.PLAY, 0n, u32(flags), tape), options.next, answer.promise);
   }
 
   /** Play, wait and clean-up go out in one write; the client drops the last two when the play fails. */
   async #playAndGoOn(
     frame: Buffer,
-    then: NonNullable<PlayOptions['then']>,
+    next: NonNullable<PlayOptions['next']>,
     answer: Promise<PlayResult>,
   ): Promise<PlayResult> {
-    const wait = encodeFrame(ToClient.WAIT, 0n, u32(0), u32(then.waitFlags));
+    const wait = encodeFrame(ToClient.WAIT, 0n, u32(0), u32(next.waitFlags));
     const last =
-      then.cleanup === undefined
+      next.cleanup === undefined
         ? Buffer.alloc(0)
-        : encodeFrame(ToClient.PLAY, 0n, u32(PlayFlags.IN_PROCESS | PlayFlags.AFTER_EXIT), then.cleanup);
+        : encodeFrame(ToClient.PLAY, 0n, u32(PlayFlags.IN_PROCESS | PlayFlags.AFTER_EXIT), next.cleanup);
     this.#wait = Promise.withResolvers();
     this.#wait.promise.catch(() => {});
     this.#orderedWait = this.#wait.promise;
     let cleanup: PromiseWithResolvers<PlayResult> | undefined;
-    if (then.cleanup !== undefined) {
+    if (next.cleanup !== undefined) {
       cleanup = Promise.withResolvers();
       cleanup.promise.catch(() => {});
       this.#plays.push(cleanup);
