@@ -19,6 +19,15 @@ export function cgroupTree(directory: string): string[] {
   return folders;
 }
 
+/** Names of the folders in a folder; [] when it is gone. */
+export function foldersIn(folder: string): string[] {
+  try {
+    return list(folder).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []));
+  } catch {
+    return [];
+  }
+}
+
 /** The same for all of a plan's `remove`. */
 export function removalOrder(directories: readonly string[]): string[] {
   return directories.flatMap(cgroupTree);

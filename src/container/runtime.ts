@@ -11,7 +11,7 @@ import { oomKills } from '../cgroup/oom.ts';
 import { type CgroupPlan, planCgroup } from '../cgroup/plan.ts';
 import { type CgroupReader, openCgroupReader } from '../cgroup/reader.ts';
 import type { CgroupStats } from '../cgroup/stats.ts';
-import { removalOrder } from '../cgroup/tree.ts';
+import { foldersIn, removalOrder } from '../cgroup/tree.ts';
 import { type ErrorKind, WherryError } from '../errors.ts';
 import { fault } from '../fault.ts';
 import { compileSeccomp } from '../linux/seccomp.ts';
@@ -522,6 +522,15 @@ export class Runtime implements ContainerRuntime {
     this.#keel.acknowledgeExit(record.token);
   }
 
+  /** Before a forced end of the daemon: every container is killed and taken away. Never rejects. */
+  async deleteAll(context: OperationContext): Promise<void> {
+    const all = this.list().map(({ key }) => this.delete(key, true, context));
+    for (const result of await Promise.allSettled(all)) {
+      if (result.status === 'rejected')
+        this.#log.warn('a container could not be deleted', { error: String(result.reason) });
+    }
+  }
+
   /** At the daemon's end: the folder that held containers' cgroups goes too, if it is empty. */
   close(): void {
     this.#ooms.close();
@@ -530,10 +539,15 @@ export class Runtime implements ContainerRuntime {
       (found) => found?.mountPoint ?? [],
     );
     for (const mount of mounts) {
-      try {
-        rmdirSync(`${mount}${this.#cgroupParent}`);
-      } catch {
-        // Never made, or still in use by somebody.
+      const parent = `${mount}${this.#cgroupParent}`;
+      // Only the folders of scopes: another daemon may just be making a container's own.
+      const scopes = foldersIn(parent).filter((name) => /^(local|[0-9a-f]{16})-/.test(name));
+      for (const folder of [...scopes.map((name) => `${parent}/${name}`), parent]) {
+        try {
+          rmdirSync(folder);
+        } catch {
+          // Never made, or still in use by somebody.
+        }
       }
     }
   }
@@ -628,7 +642,7 @@ export class Runtime implements ContainerRuntime {
       deadline: createDeadline(spec.hooks, CREATE_DEADLINE_MS),
       console: caller?.relayConsole === true,
       preserve: caller?.preserveFds ?? 0,
-      next: this.#nextOf(request, record),
+      next: spec.hooks?.poststart === undefined ? this.#nextOf(request, record) : undefined,
     });
     const error = playError(tape, result);
     if (error !== undefined) throw explainHookError(error, result.page);

@@ -25,6 +25,7 @@ export function cliDependencies(parts: {
     daemon: {
       status: () => keel.status(),
       async stop(force) {
+        if (force) await runtime.deleteAll({ requestId: 'daemon stop' });
         const result = await keel.stop(force);
         if (result === EBUSY) {
           throw new WherryError('failed-precondition', 'containers are running', {

@@ -74,8 +74,8 @@ describe('bad input on the command line', () => {
   test('a field that this version does not apply', () =>
     refused(
       'feature',
-      edited((config) => config.linux.namespaces.push({ type: 'time' })),
-      /time/,
+      edited((config) => Object.assign(config.linux, { intelRdt: { closID: 'x' } })),
+      /linux\.intelRdt/,
     ));
   test('no root filesystem', () =>
     refused('rootfs', (bundle) => rmSync(join(bundle, 'rootfs'), { recursive: true }), /rootfs|root\.path/));

@@ -1,4 +1,5 @@
 /** The player's own part of a create tape: what is done on the host before the init is cloned. */
+import { dirname } from 'node:path';
 import type { CgroupPlan } from '../../cgroup/plan.ts';
 import { WherryError } from '../../errors.ts';
 import {
@@ -45,7 +46,17 @@ export function createCgroup(program: Program, plan: CgroupPlan): void {
   for (const directory of plan.create) {
     program.step('linux.cgroupsPath', `make the cgroup ${directory}`);
     const there = tape.label('there');
-    tape.syscall('mkdirat', [AT_FDCWD, directory, 0o755], { on: { EEXIST: there } });
+    const orphaned = tape.label('parent_gone');
+    tape.syscall('mkdirat', [AT_FDCWD, directory, 0o755], { on: { EEXIST: there, ENOENT: orphaned } });
+    tape.jump(there);
+    // A parent that was there when this was planned went with the last container of somebody else.
+    tape.place(orphaned);
+    const parent = dirname(directory);
+    for (const folder of [dirname(parent), parent, directory]) {
+      const made = tape.label('made');
+      tape.syscall('mkdirat', [AT_FDCWD, folder, 0o755], { on: { EEXIST: made } });
+      tape.place(made);
+    }
     tape.place(there);
   }
   for (let index = 0; index < plan.writes.length; ) {
