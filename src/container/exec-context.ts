@@ -38,6 +38,8 @@ interface StoredContext {
 
 const CONTEXT = 'process.json';
 const FILTER = 'seccomp.bpf';
+/** What lies of it in a state directory. */
+export const execContextFiles: readonly string[] = [CONTEXT, FILTER];
 
 export function execContextOf(
   spec: Spec,

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import type { CgroupHost } from '../cgroup/hierarchy.ts';
 import { oomKills } from '../cgroup/oom.ts';
 import { type CgroupPlan, planCgroup } from '../cgroup/plan.ts';
+import { realProbe } from '../cgroup/probe.ts';
 import { type CgroupReader, openCgroupReader } from '../cgroup/reader.ts';
 import type { CgroupStats } from '../cgroup/stats.ts';
 import { foldersIn, removalOrder } from '../cgroup/tree.ts';
@@ -63,6 +64,8 @@ const CREATE_DEADLINE_MS = 120_000;
 /** For the output of a process that nobody remembers. */
 const UNKNOWN_DRAIN_MS = 10_000;
 const REMOVE_DEADLINE_MS = 60_000;
+/** Most short-lived containers have ended by then, and never need a watch. */
+const OOM_WATCH_DELAY_MS = 30;
 /** A container that ends is mostly deleted in the same moment. */
 const EXIT_SAVE_DELAY_MS = 20;
 /** rmdir answers EBUSY while the last dying task leaves; runc gives up after about as long. */
@@ -241,7 +244,7 @@ export class Runtime implements ContainerRuntime {
         await leaveScope?.();
       }
       fault('create.played');
-      this.#ooms.watch(record);
+      this.#watchOomsSoon(record);
       await saved;
       if (record.exit === undefined) record.status = request.startAtOnce === true ? 'running' : 'created';
       this.#store.save(record);
@@ -557,13 +560,14 @@ export class Runtime implements ContainerRuntime {
     const key = { scope: '', namespace: 'default', id };
     const stdio = { stdin: '', stdout: '', stderr: '', terminal: false };
     const request: CreateRequest = { key, bundle, rootfsMounts: [], stdio };
-    const spec = await this.#readSpec(request);
-    const cgroup = planCgroup(this.#cgroups, {
-      cgroupsPath: spec.linux?.cgroupsPath ?? '',
-      defaultParent: this.#parentOf(key),
-      id,
-      resources: spec.linux?.resources,
-    });
+    const given = await this.#readSpec(request);
+    const spec = await withHome(given, rootfsOf(given, bundle), []);
+    const cgroupsPath = spec.linux?.cgroupsPath ?? '';
+    const own = cgroupsPath === '' ? `/${id}` : cgroupsPath;
+    // The bundle's container may run just now: its cgroup is taken as not made yet.
+    const probe = { ...realProbe, exists: (path: string) => !path.endsWith(own) && realProbe.exists(path) };
+    const wanted = { cgroupsPath, defaultParent: this.#parentOf(key), id, resources: spec.linux?.resources };
+    const cgroup = planCgroup(this.#cgroups, wanted, probe);
     const seccomp = spec.linux?.seccomp;
     const tape = compileCreate({
       token: 0n,
@@ -764,7 +768,8 @@ export class Runtime implements ContainerRuntime {
 
   #exited(record: ContainerRecord, waitStatus: number, time: Date, known = true): void {
     if (record.exit !== undefined) return;
-    this.#ooms.look(record);
+    // A client that cleans up by itself has removed the cgroup, and its count, by now.
+    if (record.cleanup === undefined) this.#ooms.look(record);
     record.noteExit({
       pid: record.pid,
       exitStatus: exitStatusOf(waitStatus),
@@ -786,6 +791,15 @@ export class Runtime implements ContainerRuntime {
     );
   }
 
+  /** Off the path of whoever waits for create; what happens before is counted by the look here, or by the one at the exit. */
+  #watchOomsSoon(record: ContainerRecord): void {
+    setTimeout(() => {
+      if (record.exit !== undefined || !this.#byToken.has(record.token)) return;
+      this.#ooms.watch(record);
+      this.#ooms.look(record);
+    }, OOM_WATCH_DELAY_MS).unref();
+  }
+
   #releaseExit(record: ContainerRecord): void {
     record.exitHeld = false;
     this.#announceExit(record);
@@ -794,7 +808,7 @@ export class Runtime implements ContainerRuntime {
   /** The exit event comes once, and never before the create and start events. */
   #announceExit(record: ContainerRecord): void {
     const { exit } = record;
-    this.#ooms.look(record);
+    if (record.oomUntold) this.#ooms.look(record);
     if (exit === undefined || record.exitHeld || record.exitTold || this.#execs.anyActive(record)) return;
     record.exitTold = true;
     this.#emit({ type: 'exited', state: record.snapshot(), exit });

@@ -22,6 +22,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { WherryError } from '../errors.ts';
+import { execContextFiles } from './exec-context.ts';
 import { ContainerRecord, type StoredContainer } from './record.ts';
 import type { ContainerKey } from './types.ts';
 
@@ -89,7 +90,7 @@ export class StateStore {
     const place = this.directory(key);
     if (dir !== place) removeFile(place);
     try {
-      for (const name of [STATE_FILE, 'exec.fifo']) removeFile(join(dir, name));
+      for (const name of [STATE_FILE, 'exec.fifo', ...execContextFiles]) removeFile(join(dir, name));
       rmdirSync(dir);
     } catch {
       // Something else lies there, or somebody was quicker.

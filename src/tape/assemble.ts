@@ -10,7 +10,6 @@ import {
   MAGIC,
   MAX_ALIGN,
   MAX_IMAGE,
-  SCRATCH,
 } from './format.ts';
 import type { Instruction } from './program.ts';
 import { DataRef, type Label, Reg, SharedRef, TapeError } from './refs.ts';
@@ -40,12 +39,14 @@ export interface Unassembled {
   data: DataSegment;
   steps: readonly Step[];
   labels: readonly Label[];
+  /** How many registers the builder gave out. */
+  registers: number;
 }
 
 const INSTRUCTION_WORDS = INSTRUCTION_BYTES / 4;
 
 /** Throws TapeError: a jump to a label that was never placed, too many registers, or more than MAX_IMAGE bytes. */
-export function assemble({ arch, program, data, steps, labels }: Unassembled): AssembledTape {
+export function assemble({ arch, program, data, steps, labels, registers }: Unassembled): AssembledTape {
   const codeOffset = align(HEADER_BYTES);
   const dataOffset = align(codeOffset + program.length * INSTRUCTION_BYTES);
   const relocationsOffset = align(dataOffset + data.length);
@@ -69,7 +70,7 @@ export function assemble({ arch, program, data, steps, labels }: Unassembled): A
     image.writeUInt32LE(value, 8 + index * 4);
   });
 
-  const registers = numberRegisters(program);
+  const numbers = numberRegisters(program, registers);
   const base = data.stringsBase;
   const words = new Uint32Array(
     image.buffer,
@@ -77,7 +78,7 @@ export function assemble({ arch, program, data, steps, labels }: Unassembled): A
     (program.length * INSTRUCTION_BYTES) / 4,
   );
   for (let index = 0; index < program.length; index++) {
-    writeInstruction(words, index * INSTRUCTION_WORDS, program[index]!, index, registers, base);
+    writeInstruction(words, index * INSTRUCTION_WORDS, program[index]!, index, numbers, base);
   }
   data.write(image.subarray(dataOffset, dataOffset + data.length));
   data.pointers.forEach(({ at }, index) => {
@@ -92,7 +93,7 @@ function writeInstruction(
   at: number,
   instruction: Instruction,
   index: number,
-  registers: ReadonlyMap<number, number>,
+  numbers: Uint8Array,
   stringsBase: number,
 ): void {
   const { op, dst, a, b = 0, args, step, target, number } = instruction;
@@ -108,7 +109,7 @@ function writeInstruction(
       words[low] = arg.section === 'data' ? arg.offset : stringsBase + arg.offset;
       kinds |= Kind.DATA << (2 * position);
     } else if (arg instanceof Reg) {
-      words[low] = registers.get(arg.id) ?? SCRATCH;
+      words[low] = numbers[arg.id]!;
       kinds |= Kind.REGISTER << (2 * position);
     } else if (arg instanceof SharedRef) {
       words[low] = arg.offset;
@@ -119,8 +120,8 @@ function writeInstruction(
       kinds |= Kind.IMMEDIATE << (2 * position);
     }
   }
-  const result = dst === undefined ? 0 : (registers.get(dst.id) ?? SCRATCH);
-  const subject = a === undefined ? 0 : (registers.get(a.id) ?? SCRATCH);
+  const result = dst === undefined ? 0 : numbers[dst.id]!;
+  const subject = a === undefined ? 0 : numbers[a.id]!;
   // Both architectures are little endian: op, dst, a, b; kinds, nargs; step; target.
   words[at] = op | (result << 8) | (subject << 16) | (b << 24);
   words[at + 1] = kinds | (args.length << 16);

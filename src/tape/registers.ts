@@ -17,13 +17,13 @@ interface Life {
 }
 
 /**
- * Number of each register by its id. Registers that are never read get none (their writes go to SCRATCH).
+ * Number of each register by its id; SCRATCH for those that are never read (their writes go there).
  * Throws TapeError when more than 255 are alive at once.
  */
-export function numberRegisters(program: readonly Instruction[]): Map<number, number> {
-  const lives = [...measure(program).values()].filter((life) => life.read);
+export function numberRegisters(program: readonly Instruction[], count: number): Uint8Array {
+  const lives = measure(program, count).filter((life) => life?.read === true) as Life[];
   lives.sort((a, b) => a.start - b.start || a.reg.id - b.reg.id);
-  const numbers = new Map<number, number>();
+  const numbers = new Uint8Array(count).fill(SCRATCH);
   const busyUntil: number[] = [];
   for (const { reg, start, end } of lives) {
     // Arguments are read before the result is written, so a life may begin where another one ends. One that begins
@@ -33,21 +33,22 @@ export function numberRegisters(program: readonly Instruction[]): Map<number, nu
     if (number >= SCRATCH)
       throw new TapeError(`more than ${SCRATCH} registers are alive at instruction ${start}`);
     busyUntil[number] = end;
-    numbers.set(reg.id, number);
+    numbers[reg.id] = number;
   }
   return numbers;
 }
 
-function measure(program: readonly Instruction[]): Map<number, Life> {
-  const lives = new Map<number, Life>();
+/** By register id. */
+function measure(program: readonly Instruction[], count: number): (Life | undefined)[] {
+  const lives: (Life | undefined)[] = new Array(count).fill(undefined);
   /** Targets of jumps that have been passed and whose labels have not. */
   const open: number[] = [];
   for (let pc = 0; pc < program.length; pc++) {
     const { reads, dst, target: label } = program[pc]!;
-    closePassed(open, pc);
+    if (open.length > 0) closePassed(open, pc);
     for (const reg of reads) {
-      const life = lives.get(reg.id);
-      if (life === undefined) lives.set(reg.id, { reg, start: -1, end: pc, read: true, unsureFrom: 0 });
+      const life = lives[reg.id];
+      if (life === undefined) lives[reg.id] = { reg, start: -1, end: pc, read: true, unsureFrom: 0 };
       else {
         life.end = pc;
         life.read = true;
@@ -55,9 +56,9 @@ function measure(program: readonly Instruction[]): Map<number, Life> {
       }
     }
     if (dst !== undefined) {
-      const life = lives.get(dst.id);
+      const life = lives[dst.id];
       const unsureFrom = nearest(open);
-      if (life === undefined) lives.set(dst.id, { reg: dst, start: pc, end: pc, read: false, unsureFrom });
+      if (life === undefined) lives[dst.id] = { reg: dst, start: pc, end: pc, read: false, unsureFrom };
       else {
         life.end = pc;
         if (pc >= life.unsureFrom) life.unsureFrom = unsureFrom;

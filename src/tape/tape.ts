@@ -191,6 +191,7 @@ export class Tape {
       data: this.data,
       steps: [...this.steps],
       labels: this.labels,
+      registers: this.registers,
     });
   }
 
