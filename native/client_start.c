@@ -175,6 +175,7 @@ static char **keel_command(const char *run_dir, const char *mode)
         strcat(paths[3], ".mjs");
         argv[n++] = paths[2];
         argv[n++] = "--max-old-space-size=256";
+        argv[n++] = "--max-semi-space-size=4"; /* MiB: a small young generation keeps the daemon small */
         argv[n++] = paths[3];
     }
     argv[n] = NULL;

@@ -64,8 +64,8 @@ const CREATE_DEADLINE_MS = 120_000;
 /** For the output of a process that nobody remembers. */
 const UNKNOWN_DRAIN_MS = 10_000;
 const REMOVE_DEADLINE_MS = 60_000;
-/** Most short-lived containers have ended by then, and never need a watch. */
-const OOM_WATCH_DELAY_MS = 30;
+/** Most short-lived containers have ended by then, and need neither a watch nor a memory. */
+const LATER_MS = 30;
 /** A container that ends is mostly deleted in the same moment. */
 const EXIT_SAVE_DELAY_MS = 20;
 /** rmdir answers EBUSY while the last dying task leaves; runc gives up after about as long. */
@@ -232,7 +232,9 @@ export class Runtime implements ContainerRuntime {
       this.#store.save(record);
       fault('create.intent');
       record.execContext = execContextOf(given, filter, request.noNewKeyring === true);
-      const saved = saveExecContext(dir, record.execContext);
+      // Only an exec under a later wherryd reads it: with its caller beside it a container has mostly ended before that.
+      const saved =
+        request.foreground === undefined ? saveExecContext(dir, record.execContext) : this.#saveSoon(record);
       saved.catch(() => {});
       record.filtered = filter !== undefined;
       record.oomKills = oomKills(cgroup.paths, this.#cgroups.mode);
@@ -791,13 +793,25 @@ export class Runtime implements ContainerRuntime {
     );
   }
 
+  async #saveSoon(record: ContainerRecord): Promise<void> {
+    setTimeout(() => {
+      if (record.exit !== undefined || record.deleting || record.execContext === undefined) return;
+      saveExecContext(record.dir, record.execContext).catch((error: unknown) =>
+        this.#log.warn('cannot remember what an exec needs', {
+          ...logFields(record.key),
+          error: String(error),
+        }),
+      );
+    }, LATER_MS).unref();
+  }
+
   /** Off the path of whoever waits for create; what happens before is counted by the look here, or by the one at the exit. */
   #watchOomsSoon(record: ContainerRecord): void {
     setTimeout(() => {
       if (record.exit !== undefined || !this.#byToken.has(record.token)) return;
       this.#ooms.watch(record);
       this.#ooms.look(record);
-    }, OOM_WATCH_DELAY_MS).unref();
+    }, LATER_MS).unref();
   }
 
   #releaseExit(record: ContainerRecord): void {

@@ -209,7 +209,7 @@ export async function runDaemon(
     .status()
     .then(() => runtime.settle())
     .catch((error: unknown) => log.error('containers cannot be taken up', { error: String(error) }));
-  warmUp(log);
+  warmUp(log, cgroups);
   process.on('SIGTERM', () => {
     void services?.close().finally(() => process.exit(0));
   });
