@@ -70,7 +70,7 @@ describe('inside a container, as under runc', () => {
     'touch /x 2>/dev/null; echo $?; touch /dev/shm/x; echo $?',
   );
 
-  test('HOME comes from the passwd file', { todo: 'no look-up in the root filesystem yet' }, async () => {
+  test('HOME comes from the passwd file', async () => {
     const [runc, wherry] = await both('home', 'echo $HOME');
     assert.equal(wherry, runc);
   });

@@ -168,7 +168,7 @@ for (const which of Object.keys(builds) as Build[]) {
     await using _ = harbour;
     const out = fifo(harbour, 'out');
     using reader = new Reader(out.path);
-    const pid = await start(link, 1n, piped(out), script('echo out; exec >&-; sleep 1000'));
+    const pid = await start(link, 1n, piped(out), script('echo out; exec >&-; exec sleep 1000'));
     await reader.end();
     assert.equal(reader.text, 'out\n');
     assert.ok(alive(pid));
