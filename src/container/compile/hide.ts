@@ -18,7 +18,7 @@ import { newFilesystem } from './filesystem.ts';
 import type { Program } from './program.ts';
 
 /** major 1, minor 3 as statx gives them, side by side in 8 bytes. */
-const NULL_DEVICE = (3n << 32n) | 1n;
+export const NULL_DEVICE = (3n << 32n) | 1n;
 
 /**
  * A /dev/null, opened once and proven to be 1:3: a bind source that is swapped meanwhile would show another file

@@ -26,7 +26,7 @@ import { becomeUser, loadFilter, setLimits } from './credentials.ts';
 import { placeDescriptors } from './descriptors.ts';
 import { makeDevices } from './devices.ts';
 import { newFilesystem } from './filesystem.ts';
-import { maskPaths, openNullDevice, protectPaths } from './hide.ts';
+import { maskPaths, NULL_DEVICE, openNullDevice, protectPaths } from './hide.ts';
 import { runCreateHooks, runStartHooks } from './hook-points.ts';
 import type { CreateInput } from './input.ts';
 import { joinKeyring } from './keyring.ts';
@@ -217,9 +217,6 @@ function raiseLoopback(program: Program): void {
   tape.syscall('ioctl', [socket, SIOCSIFFLAGS, tape.struct(ifreqFlags('lo', IFF_UP))]);
   program.close(socket);
 }
-
-/** major 1, minor 3 as statx gives them, side by side in 8 bytes. */
-const NULL_DEVICE = (3n << 32n) | 1n;
 
 /** The container's user may re-open /dev/stdout, except where that is the host's /dev/null. */
 export function giveStreams(program: Program, input: Pick<CreateInput, 'spec' | 'ioUid' | 'ioGid'>): void {
