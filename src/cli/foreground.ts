@@ -1,4 +1,5 @@
 /** A container that the caller stays with: run and launch. */
+import { exitStatusOf } from '../container/runtime.ts';
 import type { CreateRequest } from '../container/types.ts';
 import { WaitFlags } from '../daemon/wire.ts';
 import { WherryError } from '../errors.ts';
@@ -43,11 +44,5 @@ export async function runInForeground(
       });
     }
   }
-  return exitStatus(waitStatus);
-}
-
-/** waitpid(2)'s status as a shell gives it: 0-255, 128 + signal. */
-export function exitStatus(waitStatus: number): number {
-  const signal = waitStatus & 0x7f;
-  return signal === 0 ? (waitStatus >> 8) & 0xff : 128 + signal;
+  return exitStatusOf(waitStatus);
 }

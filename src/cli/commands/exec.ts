@@ -1,6 +1,7 @@
 /** `exec`: a further process in a container, in the foreground or detached. */
 import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { exitStatusOf } from '../../container/runtime.ts';
 import type { CallerContext, ContainerKey, ExecRequest } from '../../container/types.ts';
 import { WaitFlags } from '../../daemon/wire.ts';
 import { WherryError } from '../../errors.ts';
@@ -10,7 +11,6 @@ import type { Capabilities, Process, User } from '../../oci/types.ts';
 import { reason } from '../bundle.ts';
 import { type CommandContext, callerPath, keyOf } from '../context.ts';
 import { callerContext, checkTerminal, listeningDescriptors } from '../create-request.ts';
-import { exitStatus } from '../foreground.ts';
 import { checkId } from '../ids.ts';
 import { assertSameView } from '../namespaces.ts';
 import { shown } from '../parse.ts';
@@ -45,7 +45,7 @@ export async function execCommand(context: CommandContext): Promise<number> {
     request.caller?.relayConsole === true ? WaitFlags.RELAY_TERMINAL : 0,
   );
   runtime.noteExecExit(key, request.execId, waitStatus);
-  return exitStatus(waitStatus);
+  return exitStatusOf(waitStatus);
 }
 
 function callerOf(context: CommandContext, relayConsole: boolean): CallerContext {
