@@ -158,7 +158,10 @@ function build(folder: string): void {
   }
 }
 
-/** The unit that runs what the second disk says, and gives its output and status to a virtio port. */
+/**
+ * The unit that runs what the second disk says, and gives its output and status to a virtio port. The port is looked up in sysfs: udev's link to
+ * it may come after the unit has begun. What goes wrong before that is told on the console.
+ */
 const unit = `[Unit]
 Description=Run the tests of the second disk
 After=dbus.service systemd-logind.service user@${guestUser.uid}.service
@@ -168,14 +171,32 @@ FailureAction=poweroff-force
 
 [Service]
 Type=oneshot
-ExecStartPre=/bin/mount -t ext4 -o noatime /dev/vdb /wherry
-ExecStart=/bin/sh -c '. /wherry/guest-command; echo guest-exit-status: $?; sync'
+ExecStart=/bin/sh /wherry-run
 StandardInput=null
-StandardOutput=file:/dev/virtio-ports/${portName}
+StandardOutput=tty
 StandardError=inherit
+TTYPath=/dev/console
+TimeoutStartSec=infinity
 Delegate=yes
 TasksMax=infinity
 LimitNOFILE=1048576
+`;
+
+const run = `set -eu
+tries=0
+until port=$(grep -lx '${portName}' /sys/class/virtio-ports/*/name 2>/dev/null) && [ -b /dev/vdb ]; do
+  tries=$((tries + 1))
+  [ $tries -le 600 ] || { echo 'no port or no second disk after 60 s'; ls /sys/class/virtio-ports /dev; exit 1; }
+  sleep 0.1
+done
+device=/dev/$(basename "$(dirname "$port")")
+until [ -c "$device" ]; do sleep 0.1; done
+mount -t ext4 -o noatime /dev/vdb /wherry
+exec >"$device" 2>&1
+set +e
+. /wherry/guest-command
+echo "guest-exit-status: $?"
+sync
 `;
 
 function configure(system: string): void {
@@ -190,6 +211,7 @@ function configure(system: string): void {
   };
   mkdirSync(join(system, 'wherry'));
   put('etc/systemd/system/wherry-tests.service', unit);
+  put('wherry-run', run);
   put('etc/fstab', '');
   put('etc/hostname', 'guest\n');
   put('etc/machine-id', `${'0123456789abcdef'.repeat(2)}\n`);

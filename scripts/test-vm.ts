@@ -5,7 +5,7 @@
 import { globSync } from 'node:fs';
 import { root } from '../test/support/paths.ts';
 import { buildAll } from './build.ts';
-import { runInGuest, tail } from './guest.ts';
+import { type GuestResult, runInGuest, tail } from './guest.ts';
 import { ensureGuestImage } from './guest-image.ts';
 import { fail, say } from './tools.ts';
 
@@ -23,20 +23,31 @@ if (process.env['WHERRY_VM_BUILD'] !== '0') {
 const image = ensureGuestImage();
 say('== vm');
 let summary = 0;
-const { code, console } = await runInGuest(
-  image,
-  command,
-  (line) => {
-    if (/^(#|ℹ) (tests|pass) \d+/.test(line)) summary++;
-    say(line);
-  },
-  LIMIT,
-).catch((error: unknown) => fail(error instanceof Error ? error.message : String(error)));
+let lines = 0;
+let { code, console } = await run();
+// Nothing was tested then, so nothing is hidden by a second boot; it is said aloud.
+if (code === undefined && lines === 0) {
+  say(`the guest ended before it began; booting it once more. The end of its console:\n${tail(console)}`);
+  ({ code, console } = await run());
+}
 if (code === undefined)
   fail(`the guest ended before the tests did; the end of its console:\n${tail(console)}`);
 if (code !== 0) fail(`FAILED in the guest with exit code ${code}`);
 if (words[0] !== '--command' && summary === 0) fail('the guest ran no tests');
 say(`everything passed in the guest, ${Math.round((performance.now() - started) / 1000)} s in all`);
+
+function run(): Promise<GuestResult> {
+  return runInGuest(
+    image,
+    command,
+    (line) => {
+      lines++;
+      if (/^(#|ℹ) (tests|pass) \d+/.test(line)) summary++;
+      say(line);
+    },
+    LIMIT,
+  ).catch((error: unknown) => fail(error instanceof Error ? error.message : String(error)));
+}
 
 function testCommand(): string {
   const files = [...globSync('test/vm/**/*.test.ts', { cwd: root }), ...anywhere]

@@ -55,7 +55,8 @@ describe('out of memory', () => {
 
   test('the init is killed: 137, and the state says why', async () => {
     const { exit } = await ended(`exec ${HOG}`);
-    assert.deepEqual(exit, known ? { status: 137, reason: 'oom-killed', signal: 9, oomKills: 1 } : undefined);
+    if (known || exit !== undefined)
+      assert.deepEqual(exit, { status: 137, reason: 'oom-killed', signal: 9, oomKills: 1 });
   });
 
   test('a child is killed: counted, but not why the init ended', async () => {
