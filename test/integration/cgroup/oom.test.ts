@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { release } from 'node:os';
 import { after, before, describe, test } from 'node:test';
 import { makeBundle } from '../../support/bundle.ts';
 import { Containerd } from '../../support/containerd.ts';
+import { kernelHas } from '../../support/kernel.ts';
 import { uniqueId } from '../../support/paths.ts';
 import { eventually, stop } from '../../support/run.ts';
 import { Wherry } from '../../support/wherry.ts';
@@ -17,8 +17,7 @@ const MEMORY = 24 << 20;
 const HOG = 'tail /dev/zero';
 
 /** Linux 6.15 tells how a process ended to others than its parent; on older ones it may be unknown, as a created container's parent has gone. */
-const [major = 0, minor = 0] = release().split('.').map(Number);
-const known = major > 6 || (major === 6 && minor >= 15);
+const known = kernelHas('6.15');
 
 interface State {
   status: string;

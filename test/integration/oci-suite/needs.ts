@@ -9,6 +9,7 @@ const checks: Record<string, () => boolean> = {
   'no-apparmor': () => !existsSync('/sys/kernel/security/apparmor'),
   'no-selinux': () => !existsSync('/sys/fs/selinux/enforce'),
   'no-core-scheduling': () => !coreScheduling(),
+  'no-filter-of-its-own': () => /^Seccomp:\s*0$/m.test(readFileSync('/proc/self/status', 'utf8')),
   resctrl: () => existsSync('/sys/fs/resctrl/info'),
   'time-namespaces': () => existsSync('/proc/self/ns/time'),
   'two-cpus': () => /^0-/.test(readFileSync('/sys/devices/system/cpu/online', 'utf8')),
