@@ -5,7 +5,6 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { ClientSession } from '../src/cli/session.ts';
 import { WherryError } from '../src/errors.ts';
-import { minimalFeatures } from './bootstrap/features.ts';
 import { Groups, type KeelPort } from './bootstrap/groups.ts';
 import { runShim } from './bootstrap/shim.ts';
 import { EventJournal } from './events/journal.ts';
@@ -32,7 +31,7 @@ export interface ShimServicesDependencies {
   /** What Connect gives as the shim's pid; default: the parent of this process, which is keel. */
   shimPid?: number;
   /** The OCI features document, for -info. */
-  features?: () => Record<string, unknown>;
+  features(): Record<string, unknown>;
   /** How many gRPC connections there are now: keel does not see them, and must not count the node as idle. */
   onGrpcConnections?(count: number): void;
   /** A container's log lines go to this FIFO too, until removeLog. */
@@ -96,7 +95,7 @@ export function createShimServices(dependencies: ShimServicesDependencies): Shim
     protocol: dependencies.config.protocol,
     version,
     revision: dependencies.revision ?? '',
-    features: dependencies.features ?? minimalFeatures,
+    features: dependencies.features,
     addLog: dependencies.addLog,
     removeLog: dependencies.removeLog,
   };

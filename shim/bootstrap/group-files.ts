@@ -16,6 +16,10 @@ export interface GroupRecord {
   ttrpcAddress: string;
   /** pending: `start` was called, Create was not yet. */
   members: Map<string, 'pending' | 'joined'>;
+  /** How long Delete waits for output; undefined: the usual time. */
+  drainMs?: number;
+  /** SCHED_CORE was set for `start`. */
+  schedCore?: boolean;
   /** containerd has sent Shutdown. */
   shutdown: boolean;
 }
@@ -57,6 +61,7 @@ export class GroupFiles {
 
   save(name: string, record: GroupRecord): void {
     const { listenerId, socketPath, scope, namespace, group, ttrpcAddress, members, shutdown } = record;
+    const { drainMs, schedCore } = record;
     const json: GroupJson = {
       boot: this.boot,
       listenerId: String(listenerId),
@@ -67,6 +72,8 @@ export class GroupFiles {
       ttrpcAddress,
       members: [...members],
       shutdown,
+      ...(drainMs !== undefined && { drainMs }),
+      ...(schedCore === true && { schedCore }),
     };
     const path = join(this.dir, `${name}.json`);
     writeFileSync(`${path}.new`, JSON.stringify(json), { mode: 0o600 });

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { WherryError } from '../../src/errors.ts';
 import type { Logger } from '../log.ts';
 import type { ShimRuntime } from '../runtime.ts';
+import type { GroupSettings } from '../task/options.ts';
 import type { TaskCaller, TaskGroups } from '../task/service.ts';
 import { GroupFiles, type GroupRecord } from './group-files.ts';
 
@@ -31,6 +32,8 @@ export interface GroupOptions {
   ttrpcAddress: string;
   /** '' in gRPC mode, where the one gRPC socket serves all. */
   socketPath: string;
+  drainMs?: number;
+  schedCore?: boolean;
 }
 
 interface Group extends GroupRecord {
@@ -93,6 +96,8 @@ export class Groups implements TaskGroups {
       }
     }
     group.ttrpcAddress = options.ttrpcAddress;
+    group.drainMs = options.drainMs;
+    group.schedCore = options.schedCore;
     this.eventAddresses.set(ownerOf(group), options.ttrpcAddress);
     group.members.set(id, 'pending');
     this.files.save(group.name, group);
@@ -159,6 +164,21 @@ export class Groups implements TaskGroups {
     group.members.set(id, 'joined');
     this.save(group);
     return group.socketPath === '' ? '' : `unix://${group.socketPath}`;
+  }
+
+  settings(caller: TaskCaller, id: string): GroupSettings {
+    const group = this.groupOf(caller, id);
+    if (group === undefined) return { schedCore: false };
+    const { scope, namespace, drainMs, schedCore = false } = group;
+    const others = schedCore ? [...group.members.keys()].filter((member) => member !== id) : [];
+    const living = others
+      .map((member) => this.runtime.find({ scope, namespace, id: member }))
+      .find((state) => state !== undefined && state.pid !== 0 && state.exit === undefined);
+    return {
+      schedCore,
+      ...(drainMs !== undefined && { drainMs }),
+      ...(living !== undefined && { schedCoreWith: living.pid }),
+    };
   }
 
   failed(caller: TaskCaller, id: string): void {

@@ -14,6 +14,7 @@ import type { Logger } from '../log.ts';
 import type { ShimRuntime } from '../runtime.ts';
 import { readInitPid } from '../task/bundle-files.ts';
 import { requireName } from '../task/names.ts';
+import { parseOptions, requireOwnBinary } from '../task/options.ts';
 import type { TaskService } from '../task/service.ts';
 import {
   addressFile,
@@ -52,6 +53,8 @@ const EADDRINUSE = 98;
 /** containerd kills `delete` after 5 s. */
 const DELETE_MS = 4000;
 const KILLED = 137;
+/** containerd 1.6 waits as long for output; the others have the core's own time. */
+const OLD_DRAIN_MS = 2000;
 
 /** Serves one call; never rejects. */
 export async function runShim(session: ClientSession, dependencies: ShimDependencies): Promise<void> {
@@ -93,6 +96,7 @@ async function info(session: ClientSession, dependencies: ShimDependencies): Pro
   } catch (cause) {
     throw new WherryError('invalid-argument', 'standard input is not a google.protobuf.Any', { cause });
   }
+  requireOwnBinary(parseOptions(options));
   return {
     name: RUNTIME_NAME,
     version: { version: dependencies.version, revision: dependencies.revision },
@@ -146,6 +150,8 @@ async function start(
     group,
     ttrpcAddress: params?.containerdTtrpcAddress || env['TTRPC_ADDRESS'] || `${flags.address}.ttrpc`,
     socketPath: grpc ? '' : path,
+    ...(caller === 'address' && { drainMs: OLD_DRAIN_MS }),
+    ...((env['SCHED_CORE'] ?? '') !== '' && { schedCore: true }),
   };
   let endpoint: Endpoint = grpc
     ? { version: 2, address: join(dependencies.runDir, 'grpc.sock'), protocol: 'grpc' }

@@ -105,7 +105,8 @@ export class EventJournal {
   delivered(sequence: number): void {
     if (!this.#waiting.delete(sequence)) return;
     this.#append({ done: sequence });
-    if (this.#bytes > this.#floor + COMPACT_BYTES) {
+    // Rewritten when half of it is past: a long list of what waits is not copied for each megabyte.
+    if (this.#bytes > this.#floor + Math.max(COMPACT_BYTES, this.#floor)) {
       closeSync(this.#file);
       this.#file = this.#rewrite();
     }

@@ -4,14 +4,15 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WherryError } from '../../src/errors.ts';
-import { type Envelope, ForwardRequest } from '../gen/containerd/services/events/ttrpc/v1/events.ts';
+import { Envelope, ForwardRequest } from '../gen/containerd/services/events/ttrpc/v1/events.ts';
 import { Empty } from '../gen/google/protobuf/empty.ts';
 import type { Logger } from '../log.ts';
 import { TtrpcClient } from '../ttrpc/client.ts';
 
 const SERVICE = 'containerd.services.events.ttrpc.v1.Events';
 const codecs = { request: ForwardRequest, response: Empty };
-const CALL_MS = 5000;
+/** Of one namespace of one containerd. */
+const LIMIT_BYTES = 16 << 20;
 const FIRST_BACKOFF_MS = 50;
 const MAX_BACKOFF_MS = 2000;
 /** Answers of a containerd that is there but cannot take the event just now. */
@@ -21,7 +22,7 @@ export interface EventQueueOptions {
   /** Where containerd listens for events. */
   address: string;
   log: Logger;
-  /** Events kept while containerd is away; the oldest goes first. */
+  /** Bytes of events that are kept while containerd is away; then the oldest goes first. */
   limit?: number;
 }
 
@@ -29,30 +30,30 @@ export class EventQueue {
   address: string;
   private readonly log: Logger;
   private readonly limit: number;
-  private readonly queue: { envelope: Envelope; onEnd: () => void }[] = [];
+  private readonly queue: { envelope: Envelope; bytes: number; onEnd: () => void }[] = [];
+  private bytes = 0;
   private readonly stop = new AbortController();
   private client: TtrpcClient | undefined;
   private running: Promise<void> | undefined;
   private lost = 0;
+  private warned = false;
   private away = false;
   private readonly flushes = new Set<() => void>();
 
   constructor(options: EventQueueOptions) {
     this.address = options.address;
     this.log = options.log;
-    this.limit = options.limit ?? 8192;
+    this.limit = options.limit ?? LIMIT_BYTES;
   }
 
   /** `onEnd`: it was delivered, or refused, or dropped. */
   push(envelope: Envelope, onEnd: () => void = () => {}): void {
     if (this.stop.signal.aborted) return;
-    if (this.queue.length >= this.limit) {
-      // The first one may be under way.
-      this.queue.splice(1, 1)[0]?.onEnd();
-      if (this.lost++ === 0)
-        this.log.error('containerd takes no events; the oldest are dropped', this.fields());
-    }
-    this.queue.push({ envelope, onEnd });
+    const bytes = Envelope.encode(envelope).finish().length;
+    this.queue.push({ envelope, bytes, onEnd });
+    this.bytes += bytes;
+    // The first one may be under way.
+    while (this.bytes > this.limit && this.queue.length > 2) this.drop();
     this.running ??= this.run();
   }
 
@@ -71,6 +72,16 @@ export class EventQueue {
     this.stop.abort();
     this.client?.close();
     if (this.queue.length > 0) this.log.warn('events for containerd were not delivered', this.fields());
+  }
+
+  private drop(): void {
+    const oldest = this.queue.splice(1, 1)[0];
+    if (oldest === undefined) return;
+    this.bytes -= oldest.bytes;
+    oldest.onEnd();
+    this.lost++;
+    if (!this.warned) this.log.warn('containerd takes no events; the oldest are dropped', this.fields());
+    this.warned = true;
   }
 
   private async run(): Promise<void> {
@@ -101,7 +112,9 @@ export class EventQueue {
         }
       }
       this.away = false;
+      this.warned = false;
       this.queue.shift();
+      this.bytes -= first.bytes;
       first.onEnd();
       backoff = FIRST_BACKOFF_MS;
       refusals = 0;
@@ -115,9 +128,13 @@ export class EventQueue {
     for (const resolve of this.flushes) resolve();
   }
 
+  /**
+   * Without a deadline: a containerd that has stopped for a while would take the event twice if it were sent again. One that dies closes
+   * the connection, and what it has not answered is for the next.
+   */
   private async deliver(envelope: Envelope): Promise<void> {
     if (this.client === undefined || this.client.closed) this.client = await TtrpcClient.dial(this.address);
-    await this.client.call(SERVICE, 'Forward', codecs, { envelope }, CALL_MS);
+    await this.client.call(SERVICE, 'Forward', codecs, { envelope }, 0);
   }
 
   private fields(): Record<string, unknown> {

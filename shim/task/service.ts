@@ -16,7 +16,13 @@ import { DeletedTasks } from './deleted.ts';
 import { byExecId, createExecService } from './execs.ts';
 import { encodeMetrics } from './metrics.ts';
 import { requireName } from './names.ts';
-import { parseOptions } from './options.ts';
+import {
+  type GroupSettings,
+  parseOptions,
+  processSettings,
+  requireOwnBinary,
+  stateDirOf,
+} from './options.ts';
 
 export type TaskCaller = Pick<CallContext, 'listenerId' | 'scope' | 'namespace'>;
 
@@ -24,6 +30,8 @@ export type TaskCaller = Pick<CallContext, 'listenerId' | 'scope' | 'namespace'>
 export interface TaskGroups {
   /** A container is about to be made. Returns the text for the bundle's `address` file, or ''. */
   joined(caller: TaskCaller, id: string): string;
+  /** What `start` was told for the containers of this group. */
+  settings(caller: TaskCaller, id: string): GroupSettings;
   /** Its create has failed. */
   failed(caller: TaskCaller, id: string): void;
   /** containerd no longer needs the listener; it goes when its last container has gone. */
@@ -101,6 +109,7 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
     }
     if (request.checkpoint !== '') throw unimplemented('Create with a checkpoint', 'checkpoint');
     const parsed = parseOptions(request.options);
+    requireOwnBinary(parsed);
     for (const [index, mount] of request.rootfs.entries()) {
       const foreign = mount.options.find((option) => option.startsWith('X-containerd.'));
       if (foreign !== undefined) {
@@ -116,6 +125,7 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
     deleted.forget(nameOf(key));
     const ofContainerd = context.scope !== '';
     const address = groups.joined(context, key.id);
+    const group = groups.settings(context, key.id);
     const { stdin, stdout, stderr, terminal, bundle } = request;
     try {
       const state = await runtime.create(
@@ -129,8 +139,9 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
             options: words,
           })),
           stdio: { stdin, stdout, stderr, terminal },
-          ioUid: parsed.ioUid,
-          ioGid: parsed.ioGid,
+          settings: processSettings(parsed, group),
+          ...(group.schedCoreWith !== undefined && { schedCoreWith: group.schedCoreWith }),
+          ...stateDirOf(parsed, key),
           noPivotRoot: parsed.noPivotRoot,
           noNewKeyring: parsed.noNewKeyring,
           systemdCgroup: parsed.systemdCgroup,

@@ -69,7 +69,7 @@ export class TtrpcClient implements Disposable {
     return this.closedBy !== undefined;
   }
 
-  /** One unary call. The error's kind is the status code's; unavailable where the connection broke. `timeout` in milliseconds. */
+  /** One unary call. The error's kind is the status code's; unavailable where the connection broke. `timeout` in milliseconds, 0 for none. */
   async call<Req, Res>(
     service: string,
     method: string,
@@ -90,12 +90,13 @@ export class TtrpcClient implements Disposable {
     const frame = encodeFrame(streamId, FrameType.REQUEST, 0, bytes);
     const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
     this.pending.set(streamId, { resolve, reject });
-    const timer = setTimeout(() => {
+    const expire = () => {
       this.pending.delete(streamId);
       reject(
         new WherryError('deadline-exceeded', `ttrpc: ${service}/${method}: no answer within ${timeout} ms`),
       );
-    }, timeout);
+    };
+    const timer = timeout === 0 ? undefined : setTimeout(expire, timeout);
     try {
       this.socket.write(frame);
       return codecs.response.decode(await promise);

@@ -193,8 +193,8 @@ export class Execs {
       ...supervisorOf(record, spec, settled),
       noNewKeyring: settled.noNewKeyring,
       ...(caller !== undefined && { caller }),
-      ...(request.ioUid !== undefined && { ioUid: request.ioUid }),
-      ...(request.ioGid !== undefined && { ioGid: request.ioGid }),
+      settings: record.settings,
+      cgroups: this.#deps.cgroups,
     });
     context.signal?.throwIfAborted();
     assertAlive(record);
@@ -239,7 +239,7 @@ export class Execs {
   async #forget(exec: ExecRecord): Promise<void> {
     exec.container.execs.delete(exec.request.execId);
     this.#byToken.delete(exec.token);
-    await this.#deps.keel.release(exec.token, DRAIN_MS);
+    await this.#deps.keel.release(exec.token, exec.container.settings.drainMs ?? DRAIN_MS);
     if (exec.logger !== undefined) await this.#deps.loggers.stop(exec.logger);
   }
 

@@ -11,6 +11,7 @@ import type {
   ExitInfo,
   ExitReason,
   MountSpec,
+  ProcessSettings,
   StdioPaths,
 } from './types.ts';
 
@@ -43,6 +44,7 @@ export interface StoredContainer {
   logger?: string;
   cgroup: Pick<CgroupPlan, 'paths' | 'relative' | 'remove'> | undefined;
   hooks?: LaterHooks;
+  settings?: ProcessSettings;
 }
 
 export class ContainerRecord {
@@ -83,6 +85,7 @@ export class ContainerRecord {
   logger: bigint | undefined;
   cgroup: StoredContainer['cgroup'];
   hooks: LaterHooks | undefined;
+  settings: ProcessSettings = {};
   /** What further processes need of config.json; undefined: not read back yet after a restart. */
   execContext: ExecContext | undefined;
   /** By exec id, in the order in which they were added. */
@@ -184,6 +187,7 @@ export class ContainerRecord {
       ...(this.logger !== undefined && { logger: this.logger.toString() }),
       cgroup: this.cgroup,
       ...(this.hooks !== undefined && { hooks: this.hooks }),
+      ...(Object.keys(this.settings).length > 0 && { settings: this.settings }),
     };
   }
 }

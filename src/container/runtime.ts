@@ -200,6 +200,7 @@ export class Runtime implements ContainerRuntime {
     const dir = request.stateDir ?? this.#store.directory(request.key);
     const record = new ContainerRecord(request.key, this.#nextToken++, dir, request.bundle, request.stdio);
     record.rootfsMounts = request.rootfsMounts;
+    record.settings = request.settings ?? {};
     record.createdBy = context.requestId;
     record.boot = this.#boot;
     this.#remember(record);
@@ -640,8 +641,8 @@ export class Runtime implements ContainerRuntime {
       startAtOnce: request.startAtOnce,
       pidFile: request.pidFile,
       files: request.files,
-      ioUid: request.ioUid,
-      ioGid: request.ioGid,
+      settings: request.settings,
+      schedCoreWith: request.schedCoreWith,
     });
     const host = caller?.host ?? this.#keel;
     const result = await host.play(record.token, tape.image, {
@@ -751,7 +752,7 @@ export class Runtime implements ContainerRuntime {
     fault('delete.told');
     this.#store.remove(record.dir, record.key);
     fault('delete.forgotten');
-    const released = this.#keel.release(record.token, DRAIN_MS);
+    const released = this.#keel.release(record.token, record.settings.drainMs ?? DRAIN_MS);
     // keel keeps no streams of a container that had its caller's.
     if (record.cleanup === undefined) await released;
   }

@@ -174,6 +174,7 @@ function revive(dir: string, stored: StoredContainer): ContainerRecord {
   if (stored.logger !== undefined) record.logger = BigInt(stored.logger);
   record.cgroup = stored.cgroup;
   record.hooks = stored.hooks;
+  record.settings = stored.settings ?? {};
   record.exitHeld = false;
   if (stored.pid !== 0)
     record.noteRegistered(stored.pid, BigInt(stored.startTime), BigInt(stored.pidfdInode ?? 0));

@@ -68,6 +68,19 @@ export interface CallerContext {
   preserveFds: number;
 }
 
+/** What a shim's caller says once for the init, every exec and every logger of a container. */
+export interface ProcessSettings {
+  /** Owner of stdio for user-namespaced containers: ids of the host. */
+  ioUid?: number;
+  ioGid?: number;
+  /** An existing cgroup, from the root of each hierarchy, for what is not the container's own: players, hooks, loggers. */
+  playerCgroup?: string;
+  /** Shares a core's threads with nothing but itself (core-scheduling.rst in the kernel's admin-guide). */
+  schedCore?: boolean;
+  /** How long a delete waits for output that keel still copies, in ms. */
+  drainMs?: number;
+}
+
 /** A small file for others to read, in a shim's bundle. */
 export interface BundleFile {
   /** Absolute. */
@@ -87,9 +100,9 @@ export interface CreateRequest {
   /** The root is a copy-on-write view of `lower`, held by a tmpfs that vanishes with the container. */
   rootfsOverlay?: { lower: string };
   stdio: StdioPaths;
-  /** Owner of stdio for user-namespaced containers. */
-  ioUid?: number;
-  ioGid?: number;
+  settings?: ProcessSettings;
+  /** With `settings.schedCore`: an init whose cores this container shares. */
+  schedCoreWith?: number;
   noPivotRoot?: boolean;
   noNewKeyring?: boolean;
   systemdCgroup?: boolean;
@@ -117,9 +130,6 @@ export interface ExecRequest {
   /** Complete and checked (checkProcess); defaults of the container's own process are filled in by `execDefaults`. */
   process: Process;
   stdio: StdioPaths;
-  /** Owner of stdio for user-namespaced containers. */
-  ioUid?: number;
-  ioGid?: number;
   /** Start it although the container is paused: it stays frozen until `resume`. */
   ignorePaused?: boolean;
   /** Cgroup below the container's, by v1 controller; '' is every hierarchy. Relative. */

@@ -12,6 +12,8 @@ import { Runtime } from '../container/runtime.ts';
 import { WherryError } from '../errors.ts';
 import { fault } from '../fault.ts';
 import { errnoName } from '../linux/errno.ts';
+import { libseccompVersion } from '../linux/seccomp.ts';
+import { featuresDocument } from '../oci/features.ts';
 import { cliDependencies } from './cli-dependencies.ts';
 import { ClientLink } from './client-link.ts';
 import { loadConfig, type WherrydConfig } from './config.ts';
@@ -54,6 +56,8 @@ export interface ServiceDependencies {
   version: string;
   /** Names the build of the sources. */
   revision: string;
+  /** The OCI features document. */
+  features(): Record<string, unknown>;
   /** Called with the number of gRPC connections, which keel does not see. */
   onGrpcConnections(count: number): void;
   /** Lines about this container also go to this FIFO (`<bundle>/log`), until removeLog. */
@@ -193,6 +197,7 @@ export async function runDaemon(
     runDir,
     version: VERSION,
     revision: BUILD,
+    features,
     onGrpcConnections(count) {
       if (!service) keel.idleAfter(count > 0 ? 0 : config.idleSeconds);
     },
@@ -214,6 +219,16 @@ export async function runDaemon(
     void services?.close().finally(() => process.exit(0));
   });
   log.info('wherryd is ready', { version: VERSION, build: BUILD, pid: process.pid });
+}
+
+function features(): Record<string, unknown> {
+  let libseccomp: string | undefined;
+  try {
+    libseccomp = libseccompVersion();
+  } catch {
+    // Not installed: then there are no filters.
+  }
+  return featuresDocument({ version: VERSION, commit: BUILD, libseccomp });
 }
 
 /** Which containers' lines go to a log FIFO, and how to stop that. */

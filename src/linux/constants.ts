@@ -275,6 +275,7 @@ export const PR_CAP_AMBIENT_CLEAR_ALL = 4;
 export const PR_SET_IO_FLUSHER = 57;
 export const PR_SCHED_CORE = 62;
 export const PR_SCHED_CORE_CREATE = 1;
+export const PR_SCHED_CORE_SHARE_FROM = 3;
 
 // Capabilities: capabilities(7)
 export const CAP_CHOWN = 0;

@@ -21,6 +21,7 @@ import { createCgroup, makeStartGate, mountRootfs, resetProcess } from './host.t
 import { compileInit, setOomScore } from './init.ts';
 import { type CreateInput, INIT_FAILED } from './input.ts';
 import { joinBeforeClone, newNamespaceFlags, openNamespaces } from './namespaces.ts';
+import { placePlayer } from './player-place.ts';
 import { Program } from './program.ts';
 import { openRendezvous } from './rendezvous.ts';
 import { connectListener, listens, passListener } from './seccomp-listener.ts';
@@ -44,6 +45,7 @@ export function compileCreate(input: CreateInput): AssembledTape {
   const program = new Program();
   const { tape } = program;
   resetProcess(program);
+  placePlayer(program, input.cgroups, input.settings, input.schedCoreWith);
   if (input.startAtOnce !== true) makeStartGate(program, input.stateDir);
   mountRootfs(program, input.rootfsMounts, `${input.bundle}/rootfs`, 'rootfs');
   createCgroup(program, input.cgroup);

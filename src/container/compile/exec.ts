@@ -2,6 +2,7 @@
  * The tape of an exec: a further process in a running container. The player finds the init, clones into the container's
  * pid namespace and cgroup; the clone joins the other namespaces and becomes the program (DESIGN 3, hazards B14 and B15).
  */
+import type { CgroupHost } from '../../cgroup/hierarchy.ts';
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
@@ -27,7 +28,7 @@ import type { NamespaceType, Spec } from '../../oci/types.ts';
 import type { AssembledTape } from '../../tape/assemble.ts';
 import type { Label, Reg } from '../../tape/refs.ts';
 import type { StdioPlan } from '../stdio.ts';
-import type { CallerContext } from '../types.ts';
+import type { CallerContext, ProcessSettings } from '../types.ts';
 import { setAffinity } from './affinity.ts';
 import { openConsoleChannel, openTerminal, sendTerminal } from './console.ts';
 import { writePidFile } from './create.ts';
@@ -36,6 +37,7 @@ import { placeDescriptors } from './descriptors.ts';
 import { resetProcess } from './host.ts';
 import { enterFolder, giveStreams, setOomScore } from './init.ts';
 import { joinKeyring } from './keyring.ts';
+import { placePlayer } from './player-place.ts';
 import { setAttributes } from './process.ts';
 import { Program } from './program.ts';
 import { type FoundProgram, findProgram } from './program-lookup.ts';
@@ -60,8 +62,8 @@ export interface ExecInput {
   supervisor?: ListenerPlan;
   caller?: CallerContext;
   noNewKeyring?: boolean;
-  ioUid?: number;
-  ioGid?: number;
+  settings?: ProcessSettings;
+  cgroups: CgroupHost;
 }
 
 export interface ExecCgroup {
@@ -94,6 +96,7 @@ export function compileExec(input: ExecInput): AssembledTape {
   const program = new Program();
   const { tape } = program;
   resetProcess(program);
+  placePlayer(program, input.cgroups, input.settings, input.init.pid);
   const streams = openStreams(program, input);
   const init = openInit(program, input);
   const agent = input.supervisor && connectListener(program, input.supervisor.spec);

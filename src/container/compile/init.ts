@@ -219,11 +219,12 @@ function raiseLoopback(program: Program): void {
 }
 
 /** The container's user may re-open /dev/stdout, except where that is the host's /dev/null. */
-export function giveStreams(program: Program, input: Pick<CreateInput, 'spec' | 'ioUid' | 'ioGid'>): void {
+export function giveStreams(program: Program, input: Pick<CreateInput, 'spec' | 'settings'>): void {
   const { tape } = program;
-  const { uid } = input.spec.process.user;
-  const owner = input.ioUid ?? uid;
-  if (owner === 0) return;
+  const { user, terminal } = input.spec.process;
+  // The player has given them to whom the caller named; a terminal is made only in here.
+  const given = input.settings?.ioUid !== undefined && terminal !== true;
+  if (user.uid === 0 || given) return;
   program.step('process.user', 'give the standard streams to the user');
   for (const number of [0, 1, 2]) {
     const skip = tape.label('skip');
@@ -231,7 +232,7 @@ export function giveStreams(program: Program, input: Pick<CreateInput, 'spec' | 
     tape.syscall('statx', [number, '', AT_EMPTY_PATH, STATX_TYPE, stat], { on: { any: skip } });
     const device = tape.load(stat.at(fieldOf('statx', 'stx_rdev_major')[0], 8), 8);
     tape.jumpIfEqual(device, NULL_DEVICE, skip);
-    tape.syscall('fchown', [number, owner, input.ioGid ?? -1], { on: { any: skip } });
+    tape.syscall('fchown', [number, user.uid, -1], { on: { any: skip } });
     tape.place(skip);
   }
 }

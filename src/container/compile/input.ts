@@ -3,7 +3,7 @@ import type { CgroupHost } from '../../cgroup/hierarchy.ts';
 import type { CgroupPlan } from '../../cgroup/plan.ts';
 import type { Spec } from '../../oci/types.ts';
 import type { StdioPlan } from '../stdio.ts';
-import type { BundleFile, CallerContext, MountSpec } from '../types.ts';
+import type { BundleFile, CallerContext, MountSpec, ProcessSettings } from '../types.ts';
 
 export interface CreateInput {
   /** Names this play towards keel. */
@@ -33,8 +33,9 @@ export interface CreateInput {
   startAtOnce?: boolean;
   pidFile?: string;
   files?: readonly BundleFile[];
-  ioUid?: number;
-  ioGid?: number;
+  settings?: ProcessSettings;
+  /** Pid of the init whose scheduling cookie is taken over. */
+  schedCoreWith?: number;
 }
 
 /** Descriptors that whoever spawns a player gives it (docs/internals.md, "The tape"). */

@@ -28,10 +28,7 @@ export interface OpenStream {
 }
 
 /** stdin, stdout, stderr; none: the caller's own 0-2. */
-export function openStreams(
-  program: Program,
-  input: Pick<CreateInput, 'stdio' | 'ioUid' | 'ioGid'>,
-): OpenStream[] {
+export function openStreams(program: Program, input: Pick<CreateInput, 'stdio' | 'settings'>): OpenStream[] {
   const { stdio } = input;
   if (stdio.kind === 'inherit') return [];
   const logger = stdio.logger === undefined ? undefined : startLogger(program, stdio.logger);
@@ -130,9 +127,10 @@ function makeParents(program: Program, path: string, field: string): void {
 /** io_uid and io_gid are the host's ids of a user inside a user namespace, who could not take the streams himself. */
 function giveToUser(
   program: Program,
-  { ioUid, ioGid }: Pick<CreateInput, 'ioUid' | 'ioGid'>,
+  { settings }: Pick<CreateInput, 'settings'>,
   streams: readonly OpenStream[],
 ): void {
+  const { ioUid, ioGid } = settings ?? {};
   if ((ioUid ?? 0) === 0 && (ioGid ?? 0) === 0) return;
   program.step('options.io_uid', "give the standard streams to the container's user");
   for (const { container } of streams) {

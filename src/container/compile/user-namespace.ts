@@ -6,6 +6,7 @@ import { WherryError } from '../../errors.ts';
 import { AT_FDCWD, O_CLOEXEC, O_DIRECTORY, O_PATH, O_WRONLY } from '../../linux/constants.ts';
 import type { LinuxIdMapping, Spec } from '../../oci/types.ts';
 import type { Reg } from '../../tape/refs.ts';
+import type { ProcessSettings } from '../types.ts';
 import { hasNewNamespace } from './namespaces.ts';
 import type { Program } from './program.ts';
 
@@ -132,13 +133,13 @@ export function becomeMappedRoot(program: Program): void {
  */
 export function giveStreamsToMapped(
   program: Program,
-  { spec, ioUid, ioGid }: { spec: Spec; ioUid?: number; ioGid?: number },
+  { spec, settings }: { spec: Spec; settings?: ProcessSettings },
   streams: readonly { container: Reg | undefined }[],
 ): void {
   const { tape } = program;
   const { user } = spec.process;
-  const uid = ioUid ?? hostId(spec.linux?.uidMappings ?? [], user.uid);
-  const gid = ioGid ?? hostId(spec.linux?.gidMappings ?? [], user.gid);
+  const uid = settings?.ioUid ?? hostId(spec.linux?.uidMappings ?? [], user.uid);
+  const gid = settings?.ioGid ?? hostId(spec.linux?.gidMappings ?? [], user.gid);
   if (!inUserNamespace(spec) || uid === undefined) return;
   for (const { container } of streams) {
     if (container === undefined) continue;

@@ -21,7 +21,7 @@ function specOf(user: boolean): Spec {
   return checkConfig(configOf({ config: { linux, process: { user: { uid: 12, gid: 3 } } } }, {})).config;
 }
 
-function owners(input: { spec: Spec; ioUid?: number; ioGid?: number }): string[] {
+function owners(input: { spec: Spec; settings?: { ioUid: number; ioGid: number } }): string[] {
   const program = new Program();
   const stdout = program.tape.syscall('dup', [1]);
   giveStreamsToMapped(program, input, [{ container: undefined }, { container: stdout }]);
@@ -34,7 +34,7 @@ it('the ids are those that the user has on the host', () => {
 });
 
 it('what the caller names comes first', () => {
-  assert.deepEqual(owners({ spec: specOf(true), ioUid: 7, ioGid: 8 }), ['7, 8']);
+  assert.deepEqual(owners({ spec: specOf(true), settings: { ioUid: 7, ioGid: 8 } }), ['7, 8']);
 });
 
 it('without a user namespace it is not the player who does it', () => {

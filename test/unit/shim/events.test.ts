@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { EventJournal } from '../../../shim/events/journal.ts';
 import { EventPublisher } from '../../../shim/events/publisher.ts';
 import { TaskCreate, TaskDelete, TaskExit, TaskStart } from '../../../shim/gen/containerd/events/task.ts';
 import {
@@ -189,5 +190,47 @@ describe('events', () => {
     await until(() => seen.length === 4);
     await containerd.stop();
     assert.deepEqual(seen, topics);
+  });
+
+  it('are kept up to 16 MiB, then the oldest go and a warning says so; what is kept outlives wherryd', async () => {
+    await using world = setUp();
+    await world.publisher.close(0);
+    const dir = mkdtempSync(join(tmpdir(), 'wherry-journal-'));
+    const publish = (journal: EventJournal) =>
+      new EventPublisher(world.runtime, () => `unix://${world.address}`, world.log, journal);
+    const first = new EventJournal(dir, world.log);
+    const publisher = publish(first);
+    const stdio = { stdin: '', stdout: '', stderr: '', terminal: false };
+    const bundle = '/'.padEnd(100_000, 'b');
+    const ids = Array.from({ length: 200 }, (_, index) => `c${index}`);
+    for (const id of ids) {
+      const key = { scope: '/c.sock', namespace: 'ns', id };
+      await world.runtime.create({ key, bundle, rootfsMounts: [], stdio }, { requestId: '' });
+    }
+    await publisher.close(0);
+    first.close();
+    const warnings = world.log.lines.filter(({ message }) => message.includes('the oldest are dropped'));
+    assert.deepEqual(
+      warnings.map(({ level }) => level),
+      ['warn'],
+    );
+    assert.ok(statSync(join(dir, 'events')).size < 3 * (16 << 20));
+
+    const seen: string[] = [];
+    const containerd = await listen(
+      world.address,
+      ({ event }) => void seen.push(TaskCreate.decode(event?.value ?? Buffer.alloc(0)).containerId),
+    );
+    const second = new EventJournal(dir, world.log);
+    const next = publish(second);
+    await next.flush(60_000);
+    await next.close(0);
+    second.close();
+    await containerd.stop();
+    rmSync(dir, { recursive: true });
+    // The first one was under way when the others came.
+    assert.equal(seen[0], ids[0]);
+    assert.deepEqual(seen.slice(1), ids.slice(ids.length - seen.length + 1));
+    assert.equal(seen.length, Math.floor((16 << 20) / 100_100));
   });
 });

@@ -39,6 +39,7 @@ function setUp() {
         groups.push(`joined ${listenerId} ${id}`);
         return 'unix:///address';
       },
+      settings: () => ({ schedCore: false }),
       failed: ({ listenerId }, id) => void groups.push(`failed ${listenerId} ${id}`),
       shutdown: (listener) => void groups.push(`shutdown ${listener}`),
     },
@@ -119,7 +120,7 @@ describe('the task service', () => {
           Options.fromPartial({
             noPivotRoot: true,
             ioUid: 1000,
-            binaryName: 'crun',
+            binaryName: 'runc',
             root: '/r',
             systemdCgroup: true,
           }),
@@ -133,8 +134,8 @@ describe('the task service', () => {
       bundle,
       rootfsMounts: rootfs,
       stdio,
-      ioUid: 1000,
-      ioGid: 0,
+      settings: { ioUid: 1000 },
+      stateDir: '/r/ns/box',
       noPivotRoot: true,
       noNewKeyring: false,
       systemdCgroup: true,
@@ -143,12 +144,12 @@ describe('the task service', () => {
     const file = (name: string) => files?.find(({ path }) => path === join(bundle, name));
     assert.deepEqual(
       [file('runtime')?.text, file('address')?.text, file('address')?.keep],
-      ['crun', 'unix:///address', true],
+      ['runc', 'unix:///address', true],
     );
     assert.deepEqual(JSON.parse(file('options.json')?.text ?? ''), {
       no_pivot_root: true,
       io_uid: 1000,
-      binary_name: 'crun',
+      binary_name: 'runc',
       root: '/r',
       systemd_cgroup: true,
     });
@@ -322,7 +323,7 @@ describe('the task service', () => {
     const options = { typeUrl: 'type.googleapis.com/runtimeoptions.v1.Options', value };
     await world.call('Create', { id: 'box', bundle: world.bundle, options });
     const [request] = world.runtime.requests;
-    assert.deepEqual([request?.systemdCgroup, request?.ioUid], [true, 12]);
+    assert.deepEqual([request?.systemdCgroup, request?.settings?.ioUid], [true, 12]);
   });
 
   it('has all seventeen methods', async () => {
@@ -331,22 +332,37 @@ describe('the task service', () => {
       log: recordingLog(),
       version: '',
       shimPid: 1,
-      groups: { joined: () => '', failed: () => undefined, shutdown: () => undefined },
+      groups: {
+        joined: () => '',
+        settings: () => ({ schedCore: false }),
+        failed: () => undefined,
+        shutdown: () => undefined,
+      },
     });
     assert.deepEqual(Object.keys(methods).sort(), methodNames.toSorted());
   });
 });
 
 describe('the options in TOML', () => {
-  it('are read leniently', () => {
+  it('are a flat table', () => {
     const options = optionsFromToml(
-      'BinaryName = "/usr/bin/\\"q\\"" # which\nRoot = \'/run/x\'\nNoPivotRoot=true\nIoGid = 7\nIoUid = "no number"\nUnknown = 1\n[table]\ngarbage',
+      '# all of it\n\nBinaryName = "/usr/bin/\\"q\\"" # which\nRoot = \'/run/x\'\nNoPivotRoot=true\n  IoGid = 7\r\n',
     );
     assert.deepEqual(
       options,
       Options.fromPartial({ binaryName: '/usr/bin/"q"', root: '/run/x', noPivotRoot: true, ioGid: 7 }),
     );
   });
+
+  for (const [text, message] of [
+    ['IoUid = "no number"', /options\.IoUid: must be a number/],
+    ['Unknown = 1', /options\.Unknown: is not known/],
+    ['[table]', /options\.config_body: "\[table\]" is not one key = value/],
+  ] as const) {
+    it(`refuse ${text}`, () => {
+      assert.throws(() => optionsFromToml(text), { kind: 'invalid-argument', message });
+    });
+  }
 });
 
 describe('metrics', () => {

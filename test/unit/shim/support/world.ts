@@ -107,6 +107,7 @@ export function createWorld(overrides: Partial<ShimServicesDependencies> = {}): 
   const log = recordingLog();
   const make = (): ShimServices =>
     createShimServices({
+      features: () => ({}),
       runtime,
       keel,
       statsHub: noStats,
