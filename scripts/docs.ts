@@ -139,6 +139,7 @@ export function renderStory(): string {
     rootfs: '/run/containerd/io.containerd.runtime.v2.task/default/hello/rootfs',
     rootfsMounts: [],
     stateDir: '/run/wherry/containers/1f3c8f2a0b7d6e55/default/hello',
+    libexec: '/usr/libexec/wherry',
     stdio: { kind: 'paths', stdin: stream('stdin'), stdout: stream('stdout'), stderr: stream('stderr') },
     cgroup: planCgroup(
       host,

@@ -35,6 +35,7 @@ function compileOnce(bytes: Uint8Array, cgroups: CgroupHost): void {
     rootfs: '/',
     rootfsMounts: [],
     stateDir: '/',
+    libexec: '/',
     stdio: { kind: 'inherit' },
     cgroup: planCgroup(cgroups, { cgroupsPath: `/${id}`, id, resources: config.linux?.resources }, nothing),
     cgroups,

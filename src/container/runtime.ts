@@ -5,7 +5,7 @@
  */
 import { rmdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { CgroupHost } from '../cgroup/hierarchy.ts';
 import { oomKills } from '../cgroup/oom.ts';
 import { type CgroupPlan, planCgroup } from '../cgroup/plan.ts';
@@ -56,6 +56,8 @@ import type {
 } from './types.ts';
 import { updateResources } from './update.ts';
 
+/** Wherry's own programs lie beside the Node that runs it. */
+const LIBEXEC = dirname(process.execPath);
 const ESRCH = -3;
 const ENXIO = -6;
 const SIGKILL = 9;
@@ -580,6 +582,7 @@ export class Runtime implements ContainerRuntime {
       rootfs: rootfsOf(spec, bundle),
       rootfsMounts: [],
       stateDir: this.#store.directory(key),
+      libexec: LIBEXEC,
       stdio: { kind: 'inherit' },
       cgroup,
       cgroups: this.#cgroups,
@@ -628,6 +631,7 @@ export class Runtime implements ContainerRuntime {
       rootfs: record.rootfs,
       rootfsMounts: request.rootfsMounts,
       stateDir: record.dir,
+      libexec: LIBEXEC,
       stdio: await this.#planStdio(request, record, spec),
       cgroup,
       cgroups: this.#cgroups,

@@ -33,23 +33,10 @@ const refusals: readonly Refusal[] = [
   { path: 'linux.intelRdt', what: 'Intel RDT', value: ({ linux }) => linux?.intelRdt !== undefined },
 ];
 
-/** Options by their part before '='. */
-const refusedOptions: ReadonlyMap<string, string> = new Map([
-  ['idmap=', "mappings in an option's text (use uidMappings and gidMappings)"],
-  ['ridmap=', "mappings in an option's text (use uidMappings and gidMappings)"],
-  ['tmpcopyup', 'copies into a tmpfs'],
-]);
-
 /** Fields of a checked configuration that ask for what this version cannot do; empty: everything is applied. */
 export function unsupported(config: Spec, cgroupVersion: 1 | 2 = 1): Unsupported[] {
   const found: Unsupported[] = refusals.filter(({ value }) => asks(value(config)));
   const result = found.map(({ path, what }) => ({ path, what }));
-  for (const [index, mount] of (config.mounts ?? []).entries()) {
-    for (const [position, option] of (mount.options ?? []).entries()) {
-      const what = refusedOptions.get(option.replace(/=.*/s, '='));
-      if (what !== undefined) result.push({ path: `mounts[${index}].options[${position}]`, what });
-    }
-  }
   const namespaces = config.linux?.namespaces ?? [];
   if (!namespaces.some(({ type }) => type === 'mount')) {
     result.push({ path: 'linux.namespaces', what: "containers in the host's mount namespace" });

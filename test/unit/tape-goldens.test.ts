@@ -38,6 +38,7 @@ function tapeOf(config: JsonObject): string {
     rootfs: '/bundle/rootfs',
     rootfsMounts: [],
     stateDir: '/state',
+    libexec: '/libexec',
     stdio: { kind: 'inherit' },
     cgroup: {
       paths: {},

@@ -25,7 +25,7 @@ import {
 } from '../../linux/constants.ts';
 import type { MountSpec } from '../types.ts';
 import { setDeviceProgram } from './cgroup-v2.ts';
-import { checkedMountOptions } from './mount-options.ts';
+import { parseMountOptions } from './mount-options.ts';
 import type { Program } from './program.ts';
 
 /** Modes given below are meant as they stand. Signals are the player's own business: it resets all of them before it plays (hazards A3). */
@@ -132,7 +132,7 @@ export function mountRootfs(
     const there = tape.label('there');
     tape.syscall('mkdirat', [AT_FDCWD, onto, 0o711], { on: { EEXIST: there } });
     tape.place(there);
-    const options = checkedMountOptions(mount.options, path);
+    const options = parseMountOptions(mount.options);
     if (options.bind || mount.type === 'bind') {
       const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (options.recursive ? AT_RECURSIVE : 0);
       const tree = tape.syscall('open_tree', [AT_FDCWD, mount.source, flags]);

@@ -16,6 +16,7 @@ import { cloneArgs, mountAttr } from '../../linux/structs.ts';
 import { fieldOf } from '../../linux/structs-layout.ts';
 import type { LinuxIdMapping, Mount, Spec } from '../../oci/types.ts';
 import type { Reg } from '../../tape/refs.ts';
+import { parseIdMapText } from './id-map-text.ts';
 import type { MountOptions } from './mount-options.ts';
 import type { Program } from './program.ts';
 import { makeGate, mapText, openGate, openProcess, passGate, writeMaps } from './user-namespace.ts';
@@ -27,8 +28,12 @@ export interface IdMap {
   recursive: boolean;
 }
 
-/** Asked for by the option idmap or ridmap, or by mappings of the mount's own; undefined: not asked for. */
+/** Asked for by the option idmap or ridmap, with mappings in its text or without, or by mappings of the mount's own; undefined: not asked for. */
 export function idMapOf(mount: Mount, options: MountOptions, spec: Spec, path: string): IdMap | undefined {
+  if (options.idmapText !== undefined) {
+    const text = parseIdMapText(options.idmapText, spec, `${path}.options`);
+    return { ...text, recursive: options.idmap === 'ridmap' };
+  }
   const { uidMappings = [], gidMappings = [] } = mount;
   const own = uidMappings.length > 0 || gidMappings.length > 0;
   if (!own && options.idmap === undefined) return undefined;

@@ -19,6 +19,8 @@ export interface CreateInput {
   /** The root is a copy-on-write view of this folder: overlay on a tmpfs that only the container's mount namespace has. */
   rootfsOverlay?: { lower: string };
   stateDir: string;
+  /** Folder of Wherry's own programs. */
+  libexec: string;
   stdio: StdioPlan;
   cgroup: CgroupPlan;
   cgroups: CgroupHost;

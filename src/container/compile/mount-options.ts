@@ -2,7 +2,6 @@
  * fstab-like options of config.json and of containerd's rootfs mounts, sorted into what the mount API takes:
  * attributes of the mount (mount_setattr(2)), propagation, parameters of the filesystem (fsconfig(2)).
  */
-import { WherryError } from '../../errors.ts';
 import {
   MOUNT_ATTR__ATIME,
   MOUNT_ATTR_NOATIME,
@@ -30,12 +29,14 @@ export interface MountOptions {
   treeSet: number;
   treeClear: number;
   idmap?: 'idmap' | 'ridmap';
+  /** Mappings in the option's own text: `uids=0-1000-10;gids=0-1000-10` (id-map-text.ts). */
+  idmapText?: string;
   /** MS_SHARED and so on with MS_REC, in the order given; mount_setattr takes one at a time. */
   propagation: number[];
   /** Filesystem parameters: ['mode', '755'], ['ro', undefined]. */
   parameters: [string, string | undefined][];
-  /** Names of options that this version refuses. */
-  refused: string[];
+  /** tmpcopyup: a tmpfs begins with what the image has there. */
+  copyUp: boolean;
 }
 
 /** Option → [bits set, bits cleared]. MOUNT_ATTR_RELATIME is 0 within MOUNT_ATTR__ATIME. */
@@ -88,8 +89,6 @@ const filesystemFlags: Record<string, string | undefined> = {
   noiversion: undefined,
 };
 
-const refusedWords = new Set(['tmpcopyup']);
-
 function attributeOf(option: string): readonly [number, number] | undefined {
   return Object.hasOwn(attributes, option) ? attributes[option] : undefined;
 }
@@ -104,7 +103,7 @@ export function parseMountOptions(options: readonly string[]): MountOptions {
     treeClear: 0,
     propagation: [],
     parameters: [],
-    refused: [],
+    copyUp: false,
   };
   for (const option of options) {
     const attribute = attributeOf(option);
@@ -125,31 +124,22 @@ export function parseMountOptions(options: readonly string[]): MountOptions {
       parsed.treeClear = (parsed.treeClear & ~set) | clear;
     } else if (option === 'idmap' || option === 'ridmap') {
       parsed.idmap = option;
+    } else if (/^r?idmap=/.test(option)) {
+      parsed.idmap = option.startsWith('r') ? 'ridmap' : 'idmap';
+      parsed.idmapText = option.slice(option.indexOf('=') + 1);
     } else if (propagation !== undefined) {
       parsed.propagation.push(propagation);
     } else if (Object.hasOwn(filesystemFlags, option)) {
       const name = filesystemFlags[option];
       if (name !== undefined) parsed.parameters.push([name, undefined]);
-    } else if (refusedWords.has(option)) {
-      parsed.refused.push(option);
+    } else if (option === 'tmpcopyup') {
+      parsed.copyUp = true;
     } else if (option !== '') {
       const equals = option.indexOf('=');
       parsed.parameters.push(
         equals < 0 ? [option, undefined] : [option.slice(0, equals), option.slice(equals + 1)],
       );
     }
-  }
-  return parsed;
-}
-
-/** As parseMountOptions, but options that are refused become an error that names them. */
-export function checkedMountOptions(options: readonly string[], path: string): MountOptions {
-  const parsed = parseMountOptions(options);
-  const first = parsed.refused[0];
-  if (first !== undefined) {
-    throw new WherryError('unimplemented', `${path}.options: ${first} is not supported yet`, {
-      path: `${path}.options`,
-    });
   }
   return parsed;
 }

@@ -4,6 +4,7 @@ import {
   AT_EMPTY_PATH,
   AT_FDCWD,
   AT_RECURSIVE,
+  MOUNT_ATTR_RDONLY,
   MS_REC,
   OPEN_TREE_CLOEXEC,
   OPEN_TREE_CLONE,
@@ -17,10 +18,11 @@ import { fieldOf, sizeOf } from '../../linux/structs-layout.ts';
 import type { Mount } from '../../oci/types.ts';
 import type { Reg } from '../../tape/refs.ts';
 import { mountCgroups } from './cgroup-mount.ts';
+import { copyUp, keepMode, openCopier } from './copy-up.ts';
 import { newFilesystem } from './filesystem.ts';
 import { applyIdMap } from './idmap.ts';
 import type { CreateInput } from './input.ts';
-import { checkedMountOptions, type MountOptions } from './mount-options.ts';
+import { type MountOptions, parseMountOptions } from './mount-options.ts';
 import { components, type Program } from './program.ts';
 import { type Sources, sourcePath } from './sources.ts';
 
@@ -57,10 +59,15 @@ function compileMount(
   sources: Sources,
 ): void {
   const path = `mounts[${index}]`;
-  const options = checkedMountOptions(mount.options ?? [], path);
+  const options = parseMountOptions(mount.options ?? []);
   const place = components(mount.destination).join('/');
   const type = mount.type ?? (options.bind ? 'bind' : '');
   checkPlace(place, type, path);
+  if (options.copyUp && type !== 'tmpfs') {
+    throw new WherryError('invalid-argument', `${path}.options: tmpcopyup is for a tmpfs only`, {
+      path: `${path}.options`,
+    });
+  }
   if (options.bind || type === 'bind') {
     bindMount(program, input, mount, options, path, sources.trees.get(index));
   } else if (type === 'cgroup' || type === 'cgroup2') {
@@ -70,8 +77,18 @@ function compileMount(
     program.step(path, `mount ${type} on ${mount.destination}`);
     // What writes to them and masks them later must find them where they belong (CVE-2019-19921, CVE-2023-27561).
     const resolve = place === 'proc' || place === 'sys' ? PLAIN : undefined;
+    const namesMode = type !== 'tmpfs' || options.parameters.some(([name]) => name === 'mode');
+    const setMode = namesMode ? undefined : keepMode(program, mount.destination);
     const target = program.ensure(program.root, mount.destination, 'folder', resolve);
-    const tree = newFilesystem(program, type, mount.source ?? type, options, path);
+    // While it is filled it is writable.
+    const attrSet = options.attrSet & ~(setMode || options.copyUp ? MOUNT_ATTR_RDONLY : 0);
+    const tree = newFilesystem(program, type, mount.source ?? type, { ...options, attrSet }, path);
+    setMode?.(tree);
+    if (options.copyUp) {
+      const copier = sources.copier ?? openCopier(program, input.libexec, path);
+      copyUp(program, copier, mount.destination, tree, path);
+    }
+    if (attrSet !== options.attrSet) program.setAttributes(tree, { set: MOUNT_ATTR_RDONLY });
     const idMap = sources.idMaps.get(index);
     if (idMap !== undefined) applyIdMap(program, tree, idMap, false);
     setTreeAttributes(program, tree, options);

@@ -10,9 +10,10 @@ import {
   OPEN_TREE_CLONE,
 } from '../../linux/constants.ts';
 import type { Reg } from '../../tape/refs.ts';
+import { openCopier } from './copy-up.ts';
 import { applyIdMap, IdMapNamespaces, idMapOf } from './idmap.ts';
 import type { CreateInput } from './input.ts';
-import { checkedMountOptions } from './mount-options.ts';
+import { parseMountOptions } from './mount-options.ts';
 import type { Program } from './program.ts';
 import { keepsPeers } from './propagation.ts';
 import { inUserNamespace } from './user-namespace.ts';
@@ -24,6 +25,8 @@ export interface Sources {
   trees: Map<number, Reg>;
   /** For mounts of other types: user namespaces with their ids, by index. */
   idMaps: Map<number, Reg>;
+  /** The program that copies, for the option tmpcopyup. */
+  copier?: Reg;
 }
 
 export function openSources(program: Program, input: CreateInput): Sources {
@@ -37,9 +40,12 @@ export function openSources(program: Program, input: CreateInput): Sources {
   }
   (spec.mounts ?? []).forEach((mount, index) => {
     const path = `mounts[${index}]`;
-    const options = checkedMountOptions(mount.options ?? [], path);
+    const options = parseMountOptions(mount.options ?? []);
     const idMap = idMapOf(mount, options, spec, path);
     const namespace = idMap === undefined ? undefined : namespaces.open(program, idMap, path);
+    if (options.copyUp && input.unprivileged !== true) {
+      sources.copier ??= openCopier(program, input.libexec, path);
+    }
     if (!options.bind && mount.type !== 'bind') {
       if (namespace !== undefined) sources.idMaps.set(index, namespace);
       return;

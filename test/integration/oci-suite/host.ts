@@ -133,14 +133,15 @@ export class HostSide implements AsyncDisposable {
     if ('folder' in step) {
       const path = join(this.#bundle, step.folder);
       mkdirSync(path, { recursive: true });
-      chmodSync(path, Number.parseInt(step.mode ?? '755', 8));
       if (step.owner !== undefined) chownSync(path, step.owner, step.owner);
+      chmodSync(path, Number.parseInt(step.mode ?? '755', 8));
     } else if ('file' in step) {
       const path = join(this.#bundle, step.file);
       mkdirSync(dirname(path), { recursive: true });
       writeFileSync(path, step.content ?? '');
-      chmodSync(path, Number.parseInt(step.mode ?? '644', 8));
+      // A change of owner takes the set-id bits away.
       if (step.owner !== undefined) chownSync(path, step.owner, step.owner);
+      chmodSync(path, Number.parseInt(step.mode ?? '644', 8));
     } else if ('link' in step) {
       const path = join(this.#bundle, step.link);
       rmSync(path, { recursive: true, force: true });

@@ -115,6 +115,7 @@ function tapeOf(spec: Spec, startAtOnce: boolean): Uint8Array {
     rootfs: '/b/rootfs',
     rootfsMounts: [],
     stateDir: '/s',
+    libexec: '/libexec',
     stdio: { kind: 'inherit' },
     cgroup,
     cgroups: hybridHost,

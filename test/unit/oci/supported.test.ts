@@ -13,8 +13,6 @@ describe('fields that are not applied yet', () => {
     ['linux.netDevices', (c) => (c.linux.netDevices = { eth0: {} })],
     ['linux.mountLabel', (c) => (c.linux.mountLabel = 'x')],
     ['linux.intelRdt', (c) => (c.linux.intelRdt = {})],
-    ['mounts[1].options[4]', (c) => c.mounts[1].options.push('tmpcopyup')],
-    ['mounts[1].options[4]', (c) => c.mounts[1].options.push('idmap=uids=0-1-2')],
     ['linux.resources.unified', (c) => (c.linux.resources.unified = { 'memory.high': '1' })],
   ];
   for (const [path, edit] of cases) it(path, () => assert.deepEqual(refused(edit), [path]));
@@ -23,12 +21,12 @@ describe('fields that are not applied yet', () => {
     const { config } = checkConfig(
       configWith((c) => {
         c.linux.netDevices = { eth0: {} };
-        c.mounts[1].options.push('tmpcopyup');
+        c.linux.mountLabel = 'x';
       }),
     );
     assert.deepEqual(unsupported(config), [
       { path: 'linux.netDevices', what: 'network devices' },
-      { path: 'mounts[1].options[4]', what: 'copies into a tmpfs' },
+      { path: 'linux.mountLabel', what: 'SELinux labels' },
     ]);
   });
 
