@@ -11,7 +11,7 @@ import { fail, say } from './tools.ts';
 
 const LIMIT = 330_000;
 /** Tests that this host's `npm test` runs on its cgroups as well. */
-const anywhere = ['test/integration/cgroup/oom.test.ts'];
+const anywhere = ['oom', 'resources', 'cgroup'].map((name) => `test/integration/cgroup/${name}.test.ts`);
 const words = process.argv.slice(2);
 const started = performance.now();
 const command = words[0] === '--command' ? words.slice(1).join(' ') : testCommand();

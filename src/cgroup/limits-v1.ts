@@ -1,6 +1,6 @@
 /** linux.resources as values for the files of cgroup v1. Source: the kernel's Documentation/admin-guide/cgroup-v1. */
 import type { Int64, LinuxResources } from '../oci/types.ts';
-import { FIELD, isSet, type Setting, type Settings } from './setting.ts';
+import { FIELD, isSet, NO_FLAT_HIERARCHY, type Setting, type Settings } from './setting.ts';
 
 /** What the values depend on beside config.json. */
 export interface CgroupFacts {
@@ -46,26 +46,39 @@ function memory({ memory }: LinuxResources, fresh: boolean, { settings, warnings
   if (swappiness !== undefined) set('swappiness', 'swappiness', swappiness);
   if (memory.disableOOMKiller === true) set('disableOOMKiller', 'oom_control', 1);
   if (isSet(kernel)) warnings.push(`${FIELD}.memory.kernel is ignored: kernel memory counts as memory`);
+  // Since Linux 5.11 a limit always holds for the cgroups below, and only that can be written.
+  if (memory.useHierarchy === true) set('useHierarchy', 'use_hierarchy', 1, ['ENOENT', 'EINVAL', 'EBUSY']);
+  if (memory.useHierarchy === false) warnings.push(NO_FLAT_HIERARCHY);
 }
 
 function cpu({ cpu }: LinuxResources, fresh: boolean, settings: Setting[]): void {
   if (cpu === undefined) return;
-  const set = (name: string, file: string, value: Int64) =>
+  const set = (name: string, file: string, value: Int64, mayFail?: string[]) =>
     settings.push({
       controller: 'cpu',
       file: `cpu.${file}`,
       value: String(value),
       field: `${FIELD}.cpu.${name}`,
+      ...(mayFail && { mayFail }),
     });
   const isDefault = (value: Int64, usual: number) => fresh && Number(value) === usual;
-  if (isSet(cpu.shares) && !isDefault(cpu.shares, 1024)) set('shares', 'shares', cpu.shares);
-  // A quota is checked against the period, so the period goes first; burst is checked against the quota.
-  if (isSet(cpu.period) && !isDefault(cpu.period, 100_000)) set('period', 'cfs_period_us', cpu.period);
+  // An idle cgroup takes no shares, so it stops being idle before and becomes so after.
+  if (cpu.idle === 0 && !fresh) set('idle', 'idle', 0, ['ENOENT']);
+  if (cpu.idle !== 1 && isSet(cpu.shares) && !isDefault(cpu.shares, 1024))
+    set('shares', 'shares', cpu.shares);
+  // Quota over period may not pass the parent's, nor burst the quota: on a cgroup that has values already each
+  // may be possible only before the others or only after them.
+  const again = !fresh && isSet(cpu.quota);
+  if (again && cpu.burst !== undefined) set('burst', 'cfs_burst_us', cpu.burst, ['EINVAL', 'ENOENT']);
+  if (isSet(cpu.period) && !isDefault(cpu.period, 100_000)) {
+    set('period', 'cfs_period_us', cpu.period, again ? ['EINVAL'] : undefined);
+  }
   if (isSet(cpu.quota) && !(fresh && cpu.quota < 0)) set('quota', 'cfs_quota_us', cpu.quota);
+  if (again && isSet(cpu.period)) set('period', 'cfs_period_us', cpu.period);
   if (cpu.burst !== undefined && !isDefault(cpu.burst, 0)) set('burst', 'cfs_burst_us', cpu.burst);
   if (isSet(cpu.realtimePeriod)) set('realtimePeriod', 'rt_period_us', cpu.realtimePeriod);
   if (isSet(cpu.realtimeRuntime)) set('realtimeRuntime', 'rt_runtime_us', cpu.realtimeRuntime);
-  if (cpu.idle !== undefined && !isDefault(cpu.idle, 0)) set('idle', 'idle', cpu.idle);
+  if (cpu.idle === 1) set('idle', 'idle', 1);
 }
 
 function cpuset({ cpu }: LinuxResources, settings: Setting[]): void {

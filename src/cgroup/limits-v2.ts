@@ -2,15 +2,25 @@
 import { WherryError } from '../errors.ts';
 import type { Int64, LinuxResources } from '../oci/types.ts';
 import { rdmaLimits } from './limits-v1.ts';
-import { FIELD, isSet, type Setting, type Settings } from './setting.ts';
+import { FIELD, isSet, NO_FLAT_HIERARCHY, type Setting, type Settings } from './setting.ts';
 
-/** `fresh`: the cgroup is made by this plan, so values that are the kernel's defaults need not be written. */
-export function limitsV2(resources: LinuxResources, fresh: boolean): Settings {
+/** What the values depend on beside config.json. */
+export interface CgroupV2Facts {
+  /** The cgroup is made by this plan, so values that are the kernel's defaults need not be written. */
+  fresh: boolean;
+  /** The kernel has io.weight (blk-iocost). Asked only when there is a weight, as the next. */
+  ioWeight: () => boolean;
+  /** bfq schedules the device `major:minor`. */
+  bfqOf: (device: string) => boolean;
+}
+
+export function limitsV2(resources: LinuxResources, facts: CgroupV2Facts): Settings {
+  const { fresh } = facts;
   const result: Settings = { settings: [], warnings: [] };
   memory(resources, fresh, result);
   cpu(resources, fresh, result);
   pids(resources, fresh, result.settings);
-  blockIo(resources, result);
+  blockIo(resources, facts, result);
   others(resources, result);
   unified(resources, result.settings);
   return result;
@@ -40,6 +50,7 @@ function memory({ memory }: LinuxResources, fresh: boolean, { settings, warnings
   if (isSet(reservation) && !(fresh && reservation < 0)) set('reservation', 'low', maxOr(reservation));
   if (isSet(memory.kernel))
     warnings.push(`${FIELD}.memory.kernel is ignored: kernel memory counts as memory`);
+  if (memory.useHierarchy === false) warnings.push(NO_FLAT_HIERARCHY);
   for (const name of ['kernelTCP', 'swappiness', 'disableOOMKiller'] as const) {
     if (memory[name]) warnings.push(`${FIELD}.memory.${name} is ignored: cgroup v2 has nothing like it`);
   }
@@ -47,12 +58,21 @@ function memory({ memory }: LinuxResources, fresh: boolean, { settings, warnings
 
 function cpu({ cpu }: LinuxResources, fresh: boolean, { settings, warnings }: Settings): void {
   if (cpu === undefined) return;
-  const set = (name: string, file: string, value: string) =>
-    settings.push({ controller: file.split('.')[0]!, file, value, field: `${FIELD}.cpu.${name}` });
+  const set = (name: string, file: string, value: string, mayFail?: string[]) => {
+    const controller = file.split('.')[0]!;
+    settings.push({ controller, file, value, field: `${FIELD}.cpu.${name}`, ...(mayFail && { mayFail }) });
+  };
   const weight = isSet(cpu.shares) ? weightOfShares(Number(cpu.shares)) : 100;
   // An idle cgroup has no weight: the kernel refuses one.
   if (cpu.idle === 1) set('idle', 'cpu.idle', '1');
-  else if (isSet(cpu.shares) && !(fresh && weight === 100)) set('shares', 'cpu.weight', String(weight));
+  if (cpu.idle === 0 && !fresh) set('idle', 'cpu.idle', '0', ['ENOENT']);
+  if (cpu.idle !== 1 && isSet(cpu.shares) && !(fresh && weight === 100)) {
+    set('shares', 'cpu.weight', String(weight));
+  }
+  // The burst may not pass the quota: with a smaller one it has to fall before, with a larger one to rise after.
+  const burst = cpu.burst !== undefined && !(fresh && !isSet(cpu.burst)) ? String(cpu.burst) : undefined;
+  if (burst !== undefined && !fresh && isSet(cpu.quota))
+    set('burst', 'cpu.max.burst', burst, ['EINVAL', 'ENOENT']);
   if (isSet(cpu.quota) || isSet(cpu.period)) {
     const quota = isSet(cpu.quota) && cpu.quota > 0 ? String(cpu.quota) : 'max';
     const period = isSet(cpu.period) ? String(cpu.period) : '';
@@ -60,7 +80,7 @@ function cpu({ cpu }: LinuxResources, fresh: boolean, { settings, warnings }: Se
       set(isSet(cpu.quota) ? 'quota' : 'period', 'cpu.max', period === '' ? quota : `${quota} ${period}`);
     }
   }
-  if (isSet(cpu.burst)) set('burst', 'cpu.max.burst', String(cpu.burst));
+  if (burst !== undefined) set('burst', 'cpu.max.burst', burst);
   if (cpu.cpus) set('cpus', 'cpuset.cpus', cpu.cpus);
   if (cpu.mems) set('mems', 'cpuset.mems', cpu.mems);
   for (const name of ['realtimePeriod', 'realtimeRuntime'] as const) {
@@ -86,7 +106,7 @@ function pids({ pids }: LinuxResources, fresh: boolean, settings: Setting[]): vo
   settings.push({ controller: 'pids', file: 'pids.max', value: maxOr(limit), field: `${FIELD}.pids.limit` });
 }
 
-function blockIo({ blockIO }: LinuxResources, { settings, warnings }: Settings): void {
+function blockIo({ blockIO }: LinuxResources, facts: CgroupV2Facts, { settings, warnings }: Settings): void {
   if (blockIO === undefined) return;
   const set = (name: string, file: string, value: string, mayFail?: string[]) =>
     settings.push({
@@ -96,15 +116,20 @@ function blockIo({ blockIO }: LinuxResources, { settings, warnings }: Settings):
       field: `${FIELD}.blockIO.${name}`,
       ...(mayFail && { mayFail }),
     });
-  // Each of the two schedulers has a file of its own, which the root of the hierarchy does not show, so both are told.
-  // bfq takes 1 to 1000 as config.json has it; io.weight takes 1 to 10000.
+  // Two schedulers know weights, each by a file of its own, which the root of the hierarchy does not show. One must be told: bfq where
+  // it schedules the device or nothing else has weights, else blk-iocost. bfq takes 1 to 1000 as config.json has it, the other 1 to 10000.
   const setWeight = (name: string, device: string, weight: number) => {
-    set(name, 'bfq.weight', `${device}${weight}`, ['ENOENT']);
-    set(name, 'weight', `${device}${1 + Math.trunc(((Math.max(weight, 10) - 10) * 9999) / 990)}`, ['ENOENT']);
+    const prefix = device === '' ? '' : `${device} `;
+    const byBfq = !facts.ioWeight() || (device !== '' && facts.bfqOf(device));
+    const optional = ['ENOENT', 'EOPNOTSUPP', 'ENODEV', 'EINVAL'];
+    set(name, 'bfq.weight', `${prefix}${weight}`, byBfq ? undefined : optional);
+    if (!facts.ioWeight()) return;
+    const scaled = 1 + Math.trunc(((weight - 10) * 9999) / 990);
+    set(name, 'weight', `${prefix}${scaled}`, byBfq ? optional : undefined);
   };
   if (isSet(blockIO.weight)) setWeight('weight', '', blockIO.weight);
   for (const [index, { major, minor, weight }] of (blockIO.weightDevice ?? []).entries()) {
-    if (isSet(weight)) setWeight(`weightDevice[${index}].weight`, `${major}:${minor} `, weight);
+    if (isSet(weight)) setWeight(`weightDevice[${index}].weight`, `${major}:${minor}`, weight);
   }
   if (isSet(blockIO.leafWeight))
     warnings.push(`${FIELD}.blockIO.leafWeight is ignored: cgroup v2 has nothing like it`);
@@ -133,6 +158,15 @@ function others({ hugepageLimits, network, rdma }: LinuxResources, { settings, w
   settings.push(...rdmaLimits(rdma));
 }
 
+/** Files whose values are orders: they would move, freeze or kill whoever is in the cgroup, the writer first. */
+const UNTOUCHABLE: ReadonlySet<string> = new Set([
+  'cgroup.procs',
+  'cgroup.threads',
+  'cgroup.type',
+  'cgroup.kill',
+  'cgroup.freeze',
+]);
+
 /** Files by name, as they are; they come last, so they win. A name with a slash would leave the cgroup. */
 function unified({ unified }: LinuxResources, settings: Setting[]): void {
   for (const [file, value] of Object.entries(unified ?? {})) {
@@ -143,6 +177,16 @@ function unified({ unified }: LinuxResources, settings: Setting[]): void {
         `${field}: not the name of a cgroup v2 file, such as memory.high`,
         {
           path: field,
+        },
+      );
+    }
+    if (UNTOUCHABLE.has(file)) {
+      throw new WherryError(
+        'invalid-argument',
+        `${field}: not a limit but an act on the container's processes`,
+        {
+          path: field,
+          hint: 'remove it; processes are moved, frozen and killed by the runtime',
         },
       );
     }

@@ -11,7 +11,7 @@ import { deviceProgram } from './device-program.ts';
 import { deviceSettings } from './devices-v1.ts';
 import { below, type CgroupHost, type Hierarchy } from './hierarchy.ts';
 import { type CgroupFacts, limitsV1 } from './limits-v1.ts';
-import { limitsV2 } from './limits-v2.ts';
+import { type CgroupV2Facts, limitsV2 } from './limits-v2.ts';
 import { type CgroupPath, type CgroupPathRequest, resolveCgroupsPath } from './paths.ts';
 import { type CgroupProbe, realProbe } from './probe.ts';
 import { type CgroupWrite, checkResources, type Setting, type Settings } from './setting.ts';
@@ -89,7 +89,7 @@ export function planCgroup(
   };
   const { settings, warnings } =
     host.mode === 'v2'
-      ? limitsV2(resources, fresh)
+      ? limitsV2(resources, factsV2(host, fresh, probe))
       : settingsV1(resources, { fresh, bfq: () => hasBfq(host, probe) });
   plan.warnings.push(...warnings);
   if (host.mode === 'v2') {
@@ -125,6 +125,17 @@ function settingsV1(resources: LinuxResources, facts: CgroupFacts): Settings {
 function hasBfq({ hierarchies }: CgroupHost, probe: CgroupProbe): boolean {
   const blkio = hierarchies.find(({ controllers }) => controllers.includes('blkio'));
   return blkio !== undefined && probe.exists(`${blkio.mountPoint}/blkio.bfq.io_service_bytes`);
+}
+
+export function factsV2({ unified }: CgroupHost, fresh: boolean, probe: CgroupProbe): CgroupV2Facts {
+  return {
+    fresh,
+    // blk-iocost shows its switch in the root; below it, in a container, the mount's root has the weight itself.
+    ioWeight: () =>
+      unified !== undefined &&
+      ['io.cost.qos', 'io.weight'].some((name) => probe.exists(`${unified.mountPoint}/${name}`)),
+    bfqOf: (device) => probe.read(`/sys/dev/block/${device}/queue/scheduler`)?.includes('[bfq]') === true,
+  };
 }
 
 /** A host without cgroups runs containers, but none with a limit. */

@@ -32,10 +32,13 @@ export interface Settings {
 
 export const FIELD = 'linux.resources';
 
+export const NO_FLAT_HIERARCHY = `${FIELD}.memory.useHierarchy is ignored: a limit always holds for the cgroups below`;
+
 /** Refuses what no kernel takes, with the field's name; the kernel would only say EINVAL. */
 export function checkResources(resources: LinuxResources): void {
   checkMemory(resources);
   checkCpu(resources);
+  checkWeights(resources);
 }
 
 function checkMemory({ memory }: LinuxResources): void {
@@ -74,6 +77,25 @@ function checkCpu({ cpu }: LinuxResources): void {
   within('shares', 2, 262_144, '');
   within('period', 1000, 1_000_000, ' microseconds');
   within('quota', 1000, Number.MAX_SAFE_INTEGER, ' microseconds, or -1 for no limit');
+  // A share of nothing: what may be saved up is at most the quota.
+  const { burst, quota } = cpu;
+  if (isSet(burst) && isSet(quota) && (quota < 0 || BigInt(burst) > BigInt(quota))) {
+    refuse('cpu.burst', burst, `is more than cpu.quota (${quota})`, 'set cpu.burst to at most cpu.quota');
+  }
+}
+
+/** config-linux.md, "Block IO": 10 to 1000. */
+function checkWeights({ blockIO }: LinuxResources): void {
+  const within = (name: string, weight: number | undefined) => {
+    if (isSet(weight) && (weight < 10 || weight > 1000))
+      refuse(`blockIO.${name}`, weight, 'must be 10 to 1000');
+  };
+  within('weight', blockIO?.weight);
+  within('leafWeight', blockIO?.leafWeight);
+  for (const [index, { weight, leafWeight }] of (blockIO?.weightDevice ?? []).entries()) {
+    within(`weightDevice[${index}].weight`, weight);
+    within(`weightDevice[${index}].leafWeight`, leafWeight);
+  }
 }
 
 function refuse(name: string, value: Int64, rule: string, hint?: string): never {

@@ -176,15 +176,15 @@ export class StatsV1 {
   #hugetlb(): HugetlbV1[] | undefined {
     const files = this.#files('hugetlb');
     const sizes = files?.hugePages() ?? [];
-    if (sizes.length === 0) return undefined;
     const count = (pagesize: string, what: string) =>
-      this.#read('hugetlb', `hugetlb.${pagesize}.${what}`, parseCount) ?? 0n;
-    return sizes.map((pagesize) => ({
-      pagesize,
-      usage: count(pagesize, 'usage_in_bytes'),
-      max: count(pagesize, 'max_usage_in_bytes'),
-      failcnt: count(pagesize, 'failcnt'),
-    }));
+      this.#read('hugetlb', `hugetlb.${pagesize}.${what}`, parseCount);
+    const found = sizes.flatMap((pagesize) => {
+      const usage = count(pagesize, 'usage_in_bytes');
+      if (usage === undefined) return [];
+      const max = count(pagesize, 'max_usage_in_bytes') ?? 0n;
+      return [{ pagesize, usage, max, failcnt: count(pagesize, 'failcnt') ?? 0n }];
+    });
+    return found.length === 0 ? undefined : found;
   }
 
   #rdma(): CgroupV1Stats['rdma'] {

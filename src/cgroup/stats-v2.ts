@@ -85,13 +85,14 @@ export class StatsV2 {
 
   #hugetlb(): CgroupV2Stats['hugetlb'] {
     const sizes = this.#files.hugePages();
-    if (sizes.length === 0) return undefined;
-    return sizes.map((pagesize) => ({
-      pagesize,
-      current: this.#count(`hugetlb.${pagesize}.current`) ?? 0n,
-      max: this.#count(`hugetlb.${pagesize}.max`) ?? 0n,
-      failcnt: this.#read(`hugetlb.${pagesize}.events`, (text) => parseKeyed(text))?.['max'] ?? 0n,
-    }));
+    const found = sizes.flatMap((pagesize) => {
+      const current = this.#count(`hugetlb.${pagesize}.current`);
+      if (current === undefined) return [];
+      const max = this.#count(`hugetlb.${pagesize}.max`) ?? 0n;
+      const events = this.#read(`hugetlb.${pagesize}.events`, (text) => parseKeyed(text));
+      return [{ pagesize, current, max, failcnt: events?.['max'] ?? 0n }];
+    });
+    return found.length === 0 ? undefined : found;
   }
 
   #rdma(): CgroupV2Stats['rdma'] {

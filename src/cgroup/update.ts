@@ -4,16 +4,21 @@
  */
 import { WherryError } from '../errors.ts';
 import type { LinuxResources } from '../oci/types.ts';
+import { allowingProgram, deviceProgram } from './device-program.ts';
+import { deviceChange } from './devices-update.ts';
 import type { CgroupHost } from './hierarchy.ts';
 import { limitsV1 } from './limits-v1.ts';
 import { limitsV2 } from './limits-v2.ts';
+import { factsV2 } from './plan.ts';
 import { type CgroupProbe, realProbe } from './probe.ts';
-import { type CgroupWrite, checkResources, FIELD, isSet } from './setting.ts';
+import { type CgroupWrite, checkResources, FIELD, isSet, type Setting } from './setting.ts';
 
 export interface UpdatePlan {
   writes: CgroupWrite[];
   /** The values before, in the order in which they are to be written back; failures of these are none. */
   before: CgroupWrite[];
+  /** v2: the device program that takes the place of the one that is there. */
+  deviceProgram?: Uint8Array;
   warnings: string[];
 }
 
@@ -33,7 +38,9 @@ export function planUpdate(
   checkResources(resources);
   checkUsage(resources, v2, read);
   const bfq = () => read('blkio', 'blkio.bfq.weight') !== undefined;
-  const { settings, warnings } = v2 ? limitsV2(resources, false) : limitsV1(resources, { fresh: false, bfq });
+  const { settings, warnings } = v2
+    ? limitsV2(resources, factsV2(host, false, probe))
+    : limitsV1(resources, { fresh: false, bfq });
   if (!v2 && Object.keys(resources.unified ?? {}).length > 0) {
     const path = `${FIELD}.unified`;
     throw new WherryError(
@@ -44,10 +51,11 @@ export function planUpdate(
       },
     );
   }
-  if ((resources.devices ?? []).length > 0) {
-    warnings.push(`${FIELD}.devices is ignored: the devices of a container are settled when it is created`);
-  }
-  const writes = settings.map(({ controller, file, value, field, mayFail }): CgroupWrite => {
+  const rules = resources.devices ?? [];
+  const devices =
+    rules.length > 0 && !v2 ? deviceChange(read('devices', 'devices.list') ?? '', rules) : undefined;
+  if (devices !== undefined) settings.push(...devices.settings);
+  const located = ({ controller, file, value, field, mayFail }: Setting): CgroupWrite => {
     const directory = paths[v2 ? '' : controller];
     if (directory === undefined) {
       throw new WherryError('failed-precondition', `${field}: the container has no ${controller} cgroup`, {
@@ -55,8 +63,15 @@ export function planUpdate(
       });
     }
     return { file: `${directory}/${file}`, value, field, ...(mayFail && { mayFail }) };
-  });
-  return { writes, before: writes.flatMap((write) => previous(write, probe)).reverse(), warnings };
+  };
+  const writes = settings.map(located);
+  const back = (devices?.back ?? []).map((setting) => ({ ...located(setting), mayFail: ['any'] }));
+  return {
+    writes,
+    before: [...back, ...writes.flatMap((write) => previous(write, probe)).reverse()],
+    ...(rules.length > 0 && v2 && { deviceProgram: deviceProgram(rules) ?? allowingProgram() }),
+    warnings,
+  };
 }
 
 /** What the kernel or the check needs beside what was given: the other half of a pair, as it is now. */

@@ -36,6 +36,7 @@ export interface StoredContainer {
   createdAt: string;
   exit?: { pid: number; exitStatus: number; exitedAt: string; reason?: ExitReason; signal?: number };
   oomKills?: number;
+  deviceRules?: string;
   unit?: string;
   annotations: Record<string, string>;
   ociVersion: string;
@@ -72,6 +73,8 @@ export class ContainerRecord {
   /** systemd's unit whose cgroup it has. */
   unit: string | undefined;
   oomKills = 0;
+  /** The rules that an update gave it, as JSON; undefined: those of its bundle. */
+  deviceRules: string | undefined;
   /** Kills that no event has told yet. */
   oomUntold = false;
   /** We sent the init SIGKILL. */
@@ -181,6 +184,7 @@ export class ContainerRecord {
         : { exit: { ...this.exit, exitedAt: this.exit.exitedAt.toISOString() } }),
       ...(this.unit !== undefined && { unit: this.unit }),
       ...(this.oomKills > 0 && { oomKills: this.oomKills }),
+      ...(this.deviceRules !== undefined && { deviceRules: this.deviceRules }),
       annotations: this.annotations,
       ociVersion: this.ociVersion,
       rootfsMounts: this.rootfsMounts,

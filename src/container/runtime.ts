@@ -6,6 +6,7 @@
 import { rmdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { withMemoryAnnotations } from '../cgroup/annotations.ts';
 import type { CgroupHost } from '../cgroup/hierarchy.ts';
 import { oomKills } from '../cgroup/oom.ts';
 import { type CgroupPlan, planCgroup } from '../cgroup/plan.ts';
@@ -445,6 +446,7 @@ export class Runtime implements ContainerRuntime {
       nextToken: () => this.#nextToken++,
     });
     if (record.unit !== undefined) await this.#scopes.update(record.unit, resources);
+    if (resources.devices !== undefined) this.#store.save(record);
     return warnings;
   }
 
@@ -606,7 +608,8 @@ export class Runtime implements ContainerRuntime {
         },
       );
     }
-    return this.#user === undefined ? config : specForUser(config, this.#user);
+    const own = this.#user === undefined ? config : specForUser(config, this.#user);
+    return withMemoryAnnotations(own, this.#cgroups.mode === 'v2');
   }
 
   async #readConfig(request: CreateRequest): Promise<Spec> {

@@ -1,12 +1,16 @@
 /** New limits for a running container: a tape writes them, and where one is refused another writes the old ones back. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { CgroupHost } from '../cgroup/hierarchy.ts';
 import { realProbe } from '../cgroup/probe.ts';
 import type { CgroupWrite } from '../cgroup/setting.ts';
 import { planUpdate } from '../cgroup/update.ts';
 import { WherryError } from '../errors.ts';
-import type { LinuxResources } from '../oci/types.ts';
+import { parseConfig } from '../oci/config.ts';
+import type { LinuxDeviceRule, LinuxResources } from '../oci/types.ts';
 import type { AssembledTape } from '../tape/assemble.ts';
 import { playError } from '../tape/outcome.ts';
+import { setDeviceProgram } from './compile/cgroup-v2.ts';
 import { Program } from './compile/program.ts';
 import type { PlayHost } from './play.ts';
 import type { ContainerRecord } from './record.ts';
@@ -22,27 +26,59 @@ export interface UpdateDependencies {
 
 /** Returns warnings: what was asked for and has no effect on this host. */
 export async function updateResources(
-  record: Pick<ContainerRecord, 'cgroup'>,
-  resources: LinuxResources,
+  record: Pick<ContainerRecord, 'cgroup' | 'bundle' | 'deviceRules'>,
+  given: LinuxResources,
   { cgroups, host, nextToken }: UpdateDependencies,
 ): Promise<string[]> {
   const paths = record.cgroup?.paths ?? {};
+  const rules = given.devices === undefined ? undefined : rulesText(given.devices);
+  const sameRules =
+    rules !== undefined && rules === (record.deviceRules ?? (await createdWith(record.bundle)));
+  const resources = sameRules ? { ...given, devices: [] } : given;
   const plan = planUpdate(cgroups, paths, resources);
-  const play = async (writes: readonly CgroupWrite[]): Promise<WherryError | undefined> => {
-    const tape = compileWrites(writes);
+  const unified = paths[''];
+  const play = async (
+    writes: readonly CgroupWrite[],
+    devices?: Uint8Array,
+  ): Promise<WherryError | undefined> => {
+    const tape = compileWrites(writes, (program) => {
+      // Last: it succeeds or changes nothing, so there is nothing of it to take back.
+      if (devices !== undefined && unified !== undefined) setDeviceProgram(program, unified, devices);
+    });
     const options = { deadline: PLAY_DEADLINE_MS, inProcess: true };
     return playError(tape, await host.play(nextToken(), tape.image, options));
   };
-  if (plan.writes.length === 0) return plan.warnings;
-  const error = await play(plan.writes);
-  if (error === undefined) return plan.warnings;
+  if (plan.writes.length === 0 && plan.deviceProgram === undefined) return plan.warnings;
+  const error = await play(plan.writes, plan.deviceProgram);
+  if (error === undefined) {
+    if (rules !== undefined) record.deviceRules = rules;
+    return plan.warnings;
+  }
   // Twice: limits that bound each other may be writable in one order only.
   await play([...plan.before, ...plan.before]);
   throw explained(error, paths, resources);
 }
 
+/**
+ * The device rules of the bundle. Callers that change a limit send all that the container was created with; rules that are no
+ * others are left alone, or a device that a hook has opened to the container meanwhile would be closed.
+ */
+async function createdWith(bundle: string): Promise<string | undefined> {
+  try {
+    const { config } = parseConfig(await readFile(join(bundle, 'config.json')));
+    return rulesText(config.linux?.resources?.devices ?? []);
+  } catch {
+    // Gone or changed: then the rules are other ones.
+    return undefined;
+  }
+}
+
+function rulesText(rules: readonly LinuxDeviceRule[]): string {
+  return JSON.stringify(rules, (_key, value: unknown) => (typeof value === 'bigint' ? String(value) : value));
+}
+
 /** One open for writes to one file that stand together. */
-function compileWrites(writes: readonly CgroupWrite[]): AssembledTape {
+function compileWrites(writes: readonly CgroupWrite[], atTheEnd: (program: Program) => void): AssembledTape {
   const program = new Program();
   for (let index = 0; index < writes.length; ) {
     const { file } = writes[index]!;
@@ -50,6 +86,7 @@ function compileWrites(writes: readonly CgroupWrite[]): AssembledTape {
     for (; writes[index]?.file === file; index++) values.push(writes[index]!);
     program.writeValues(file, values);
   }
+  atTheEnd(program);
   program.tape.halt(0);
   return program.tape.assemble();
 }

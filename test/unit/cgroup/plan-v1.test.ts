@@ -117,7 +117,7 @@ test('limits in the order that the kernel needs', () => {
   assert.deepEqual(
     limits({
       memory: { limit: 64, swap: 128, reservation: 32, swappiness: 0, disableOOMKiller: true, kernelTCP: 16 },
-      cpu: { shares: 512, quota: 5000, period: 50_000, burst: 100, idle: 1 },
+      cpu: { shares: 512, quota: 5000, period: 50_000, burst: 100 },
       pids: { limit: 20 },
     }),
     [
@@ -131,9 +131,27 @@ test('limits in the order that the kernel needs', () => {
       'cpu,cpuacct/cpu.cfs_period_us=50000',
       'cpu,cpuacct/cpu.cfs_quota_us=5000',
       'cpu,cpuacct/cpu.cfs_burst_us=100',
-      'cpu,cpuacct/cpu.idle=1',
       'pids/pids.max=20',
     ],
+  );
+});
+
+test('an idle cgroup has no shares', () => {
+  assert.deepEqual(limits({ cpu: { shares: 512, idle: 1 } }), ['cpu,cpuacct/cpu.idle=1']);
+});
+
+test('weights are 10 to 1000, and a burst is at most the quota', () => {
+  assert.throws(
+    () => limits({ blockIO: { weight: 5 } }),
+    /linux\.resources\.blockIO\.weight: 5 must be 10 to 1000/,
+  );
+  assert.throws(
+    () => limits({ blockIO: { weightDevice: [{ major: 8, minor: 0, leafWeight: 1001 }] } }),
+    /blockIO\.weightDevice\[0\]\.leafWeight: 1001/,
+  );
+  assert.throws(
+    () => limits({ cpu: { quota: 5000, burst: 5001 } }),
+    /cpu\.burst: 5001 is more than cpu\.quota/,
   );
 });
 
@@ -149,10 +167,11 @@ test('what a new cgroup has anyway is not written; an old one is reset', () => {
     'memory/memory.memsw.limit_in_bytes=-1',
     'memory/memory.limit_in_bytes=-1',
     'memory/memory.memsw.limit_in_bytes=-1',
+    'cpu,cpuacct/cpu.idle=0',
     'cpu,cpuacct/cpu.shares=1024',
     'cpu,cpuacct/cpu.cfs_period_us=100000',
     'cpu,cpuacct/cpu.cfs_quota_us=-1',
-    'cpu,cpuacct/cpu.idle=0',
+    'cpu,cpuacct/cpu.cfs_period_us=100000',
     'pids/pids.max=max',
   ]);
 });

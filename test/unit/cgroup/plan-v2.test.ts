@@ -8,6 +8,7 @@ import { probeOf, v2Host } from './hosts.ts';
 const ROOT = '/sys/fs/cgroup';
 const ALL = 'cpuset cpu io memory hugetlb pids rdma misc';
 const enabled = probeOf({
+  [`${ROOT}/io.cost.qos`]: '',
   [`${ROOT}/cgroup.subtree_control`]: ALL,
   [`${ROOT}/pod/cgroup.subtree_control`]: ALL,
 });
@@ -161,4 +162,39 @@ test('the curve from shares to weight goes through both ends and both defaults, 
     assert.ok(weight >= last && weight >= 1 && weight <= 10_000);
     last = weight;
   }
+});
+
+test('a weight needs a scheduler that has one: without blk-iocost it must be bfq', () => {
+  const writes = (probe = enabled) =>
+    plan(
+      { resources: { blockIO: { weight: 500, weightDevice: [{ major: 8, minor: 0, weight: 10 }] } } },
+      probe,
+    ).writes.map(
+      ({ file, value, mayFail }) =>
+        `${file.replace(`${ROOT}/pod/c1/`, '')}=${value} ${mayFail === undefined}`,
+    );
+  assert.deepEqual(writes(), [
+    'io.bfq.weight=500 false',
+    'io.weight=4950 true',
+    'io.bfq.weight=8:0 10 false',
+    'io.weight=8:0 1 true',
+  ]);
+  const bfqAlone = probeOf({
+    [`${ROOT}/cgroup.subtree_control`]: ALL,
+    [`${ROOT}/pod/cgroup.subtree_control`]: ALL,
+  });
+  assert.deepEqual(writes(bfqAlone), ['io.bfq.weight=500 true', 'io.bfq.weight=8:0 10 true']);
+  const ofTheDevice = {
+    ...enabled,
+    read: (path: string) => (path.endsWith('8:0/queue/scheduler') ? 'none [bfq]' : enabled.read(path)),
+  };
+  assert.deepEqual(writes(ofTheDevice).slice(2), ['io.bfq.weight=8:0 10 true', 'io.weight=8:0 1 false']);
+});
+
+test('unified: orders to the processes are no limits', () => {
+  for (const file of ['cgroup.procs', 'cgroup.kill', 'cgroup.freeze', 'cgroup.type', 'cgroup.threads'])
+    assert.throws(
+      () => plan({ resources: { unified: { [file]: '1' } } }),
+      new RegExp(`unified\\["${file}"\\]: not a limit`),
+    );
 });

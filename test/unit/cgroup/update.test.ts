@@ -90,3 +90,56 @@ describe('new limits for a running container', () => {
     );
   });
 });
+
+describe('limits that bound each other', () => {
+  it('a processor that is no longer idle takes shares again; burst and period go before or after the quota', () => {
+    const cpu = { shares: 512, idle: 0, quota: 5000, period: 20_000, burst: 100 } as const;
+    const writes = (host: CgroupHost, paths: Record<string, string>) =>
+      pairs(planUpdate(host, paths, { cpu }, probe({})).writes);
+    assert.deepEqual(writes(v1, pathsV1), [
+      '/c/cpu.idle=0',
+      '/c/cpu.shares=512',
+      '/c/cpu.cfs_burst_us=100',
+      '/c/cpu.cfs_period_us=20000',
+      '/c/cpu.cfs_quota_us=5000',
+      '/c/cpu.cfs_period_us=20000',
+      '/c/cpu.cfs_burst_us=100',
+    ]);
+    assert.deepEqual(writes(v2, pathsV2), [
+      '/u/cpu.idle=0',
+      '/u/cpu.weight=59',
+      '/u/cpu.max.burst=100',
+      '/u/cpu.max=5000 20000',
+      '/u/cpu.max.burst=100',
+    ]);
+  });
+});
+
+describe('new device rules', () => {
+  it('are differences on v1 and a program on v2', () => {
+    const devices = [{ allow: false }, { allow: true, type: 'c', major: 1, minor: 11, access: 'r' }] as const;
+    const usual = ['c *:* m', 'b *:* m', 'c 136:* rwm'];
+    const list = [
+      ...usual,
+      ...['1:3', '1:5', '1:7', '1:8', '1:9', '5:0', '5:2', '10:200'].map((n) => `c ${n} rwm`),
+    ];
+    const plan = planUpdate(
+      v1,
+      { devices: '/d' },
+      { devices: [...devices] },
+      probe({ '/d/devices.list': list.join('\n') }),
+    );
+    assert.deepEqual(pairs(plan.writes), ['/d/devices.allow=c 1:11 r']);
+    assert.deepEqual(pairs(plan.before), ['/d/devices.deny=c 1:11 r']);
+    assert.equal(plan.deviceProgram, undefined);
+    const unified = planUpdate(v2, pathsV2, { devices: [...devices] }, probe({}));
+    assert.deepEqual(unified.writes, []);
+    assert.ok((unified.deviceProgram?.length ?? 0) > 16);
+    const open = planUpdate(v2, pathsV2, { devices: [{ allow: true }] }, probe({}));
+    assert.equal(
+      open.deviceProgram?.length,
+      16,
+      'a program that answers yes, as none would leave a moment without',
+    );
+  });
+});
