@@ -17,25 +17,36 @@ export interface ContainerdOptions {
   path?: string[];
   /** Folder of another containerd and ctr than Debian's, of the same series as `version`. */
   binaries?: string;
+  /** With CRI: its part of the configuration, made of this instance's folder. CRI's namespace is k8s.io. */
+  cri?: (folder: string) => string;
 }
 
 export class Containerd implements AsyncDisposable {
   readonly version: ContainerdVersion;
   readonly folder: string;
   readonly address: string;
-  readonly namespace = uniqueId('ns');
+  readonly namespace: string;
   /** WHERRY_RUN_DIR of this instance. */
   readonly runDir: string;
   readonly #binaries: string;
-  readonly #child: ChildProcess;
+  readonly #env: NodeJS.ProcessEnv;
+  #child: ChildProcess;
 
-  private constructor(version: ContainerdVersion, folder: string, binaries: string, child: ChildProcess) {
+  private constructor(
+    version: ContainerdVersion,
+    folder: string,
+    binaries: string,
+    env: NodeJS.ProcessEnv,
+    namespace: string,
+  ) {
     this.version = version;
     this.folder = folder;
+    this.namespace = namespace;
     this.address = join(folder, 'c.sock');
     this.runDir = join(folder, 'w');
     this.#binaries = binaries;
-    this.#child = child;
+    this.#env = env;
+    this.#child = this.#spawn();
   }
 
   /** Resolves when containerd answers and has the busybox image. */
@@ -47,7 +58,8 @@ export class Containerd implements AsyncDisposable {
     if (options.wherryConfig !== undefined) {
       writeFileSync(join(runDir, 'config.json'), JSON.stringify(options.wherryConfig), { mode: 0o600 });
     }
-    writeFileSync(join(folder, 'config.toml'), configuration(version, folder));
+    const configured = configuration(version, folder, options.cri?.(folder));
+    writeFileSync(join(folder, 'config.toml'), configured);
     const binaries = options.binaries ?? all.containerd(version);
     // runc comes from bookworm for every containerd: the newer ones' runc needs a newer libc.
     const path = [
@@ -57,19 +69,11 @@ export class Containerd implements AsyncDisposable {
       join(all.runc, '..'),
       '/usr/sbin:/usr/bin:/sbin:/bin',
     ];
-    const log = openSync(join(folder, 'containerd.log'), 'w');
-    const child = spawn(join(binaries, 'containerd'), ['--config', join(folder, 'config.toml')], {
-      env: { HOME: '/root', ...options.env, PATH: path.join(':'), WHERRY_RUN_DIR: runDir },
-      stdio: ['ignore', log, log],
-      detached: true,
-    });
-    closeSync(log);
-    const containerd = new Containerd(version, folder, binaries, child);
+    const env = { HOME: '/root', ...options.env, PATH: path.join(':'), WHERRY_RUN_DIR: runDir };
+    const namespace = options.cri === undefined ? uniqueId('ns') : 'k8s.io';
+    const containerd = new Containerd(version, folder, binaries, env, namespace);
     try {
-      await eventually('containerd answers', async () => {
-        if (child.exitCode !== null) throw new Error(`containerd ended: ${containerd.log()}`);
-        return (await containerd.ctr(['version'])).code === 0 || undefined;
-      });
+      await containerd.#answers();
       await containerd.#importImage(all.busybox);
     } catch (error) {
       const log = containerd.log();
@@ -77,6 +81,38 @@ export class Containerd implements AsyncDisposable {
       throw new Error(`containerd ${version} did not start:\n${log}`, { cause: error });
     }
     return containerd;
+  }
+
+  #spawn(): ChildProcess {
+    const log = openSync(join(this.folder, 'containerd.log'), 'a');
+    const child = spawn(join(this.#binaries, 'containerd'), ['--config', join(this.folder, 'config.toml')], {
+      env: this.#env,
+      stdio: ['ignore', log, log],
+      detached: true,
+    });
+    closeSync(log);
+    return child;
+  }
+
+  async #answers(): Promise<void> {
+    await eventually('containerd answers', async () => {
+      if (this.#child.exitCode !== null) throw new Error(`containerd ended: ${this.log()}`);
+      return (await this.ctr(['version'])).code === 0 || undefined;
+    });
+  }
+
+  /** Ends containerd, by SIGTERM or by SIGKILL; what it has started goes on. */
+  async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    if (signal === 'SIGTERM') return stop(this.#child);
+    const ended = new Promise<void>((resolve) => this.#child.once('exit', () => resolve()));
+    this.#child.kill('SIGKILL');
+    await ended;
+  }
+
+  /** Starts containerd again after its end, with the same folders. */
+  async again(): Promise<void> {
+    this.#child = this.#spawn();
+    await this.#answers();
   }
 
   async #importImage(busybox: string): Promise<void> {
@@ -148,9 +184,11 @@ export class Containerd implements AsyncDisposable {
       await stop(this.#child);
       await stopWherry(this.runDir);
       await unmountBelow(this.folder);
-      removeCgroup(this.namespace);
-      // The Go shim leaves runc's folder of the namespace, empty.
-      rmSync(join('/run/containerd/runc', this.namespace), { recursive: true, force: true });
+      if (this.namespace !== 'k8s.io') {
+        removeCgroup(this.namespace);
+        // The Go shim leaves runc's folder of the namespace, empty.
+        rmSync(join('/run/containerd/runc', this.namespace), { recursive: true, force: true });
+      }
       rmSync(this.folder, { recursive: true, force: true });
     }
   }
@@ -173,9 +211,10 @@ async function unmountBelow(folder: string): Promise<void> {
   for (const point of points.reverse()) await run('umount', [point]);
 }
 
-function configuration(version: ContainerdVersion, folder: string): string {
+function configuration(version: ContainerdVersion, folder: string, cri: string | undefined): string {
   const disabled = [
-    ...['grpc.v1.cri', 'cri.v1.images', 'cri.v1.runtime', 'internal.v1.opt', 'nri.v1.nri'],
+    ...(cri === undefined ? ['grpc.v1.cri', 'cri.v1.images', 'cri.v1.runtime', 'nri.v1.nri'] : []),
+    'internal.v1.opt',
     ...['tracing.processor.v1.otlp', 'internal.v1.tracing'],
     ...['aufs', 'btrfs', 'devmapper', 'zfs', 'blockfile', 'erofs'].map((name) => `snapshotter.v1.${name}`),
   ];
@@ -188,5 +227,5 @@ disabled_plugins = [${disabled.map((name) => `"io.containerd.${name}"`).join(', 
   address = "${join(folder, 'c.sock')}"
 [debug]
   level = "info"
-`;
+${cri ?? ''}`;
 }

@@ -52,9 +52,19 @@ export async function writeRootfs(busybox: string, folder: string): Promise<void
   }
 }
 
-/** Writes the image as a tar of an OCI image layout (image-spec, "Image Layout"), for `ctr image import`. */
+/** Writes the busybox image for `ctr image import`. */
 export async function writeImage(busybox: string, path: string): Promise<void> {
-  const layer = tar(await entries(busybox));
+  writeImageOf(imageName, await entries(busybox), ['/bin/sh'], path);
+}
+
+/** Writes an image as a tar of an OCI image layout (image-spec, "Image Layout"). */
+export function writeImageOf(
+  name: string,
+  content: readonly TarEntry[],
+  command: readonly string[],
+  path: string,
+): void {
+  const layer = tar(content);
   const blobs: TarEntry[] = [];
   const blob = (
     mediaType: string,
@@ -72,7 +82,7 @@ export async function writeImage(busybox: string, path: string): Promise<void> {
     json({
       architecture,
       os: 'linux',
-      config: { Env: ['PATH=/usr/sbin:/usr/bin:/sbin:/bin'], Cmd: ['/bin/sh'], WorkingDir: '/' },
+      config: { Env: ['PATH=/usr/sbin:/usr/bin:/sbin:/bin'], Cmd: command, WorkingDir: '/' },
       rootfs: { type: 'layers', diff_ids: [layerBlob.digest] },
     }),
   );
@@ -87,7 +97,7 @@ export async function writeImage(busybox: string, path: string): Promise<void> {
       {
         ...manifest,
         platform: { architecture, os: 'linux' },
-        annotations: { 'io.containerd.image.name': imageName, 'org.opencontainers.image.ref.name': 'latest' },
+        annotations: { 'io.containerd.image.name': name, 'org.opencontainers.image.ref.name': 'latest' },
       },
     ],
   };
