@@ -1,5 +1,5 @@
 /** wherry.v1.Runtime's unary methods. */
-import type { ContainerState } from '../../src/container/types.ts';
+import type { ContainerState, ExitReason } from '../../src/container/types.ts';
 import * as wherry from '../gen/wherry/v1/runtime.ts';
 import type { ShimRuntime } from '../runtime.ts';
 import { type MethodTable, unary } from '../ttrpc/service.ts';
@@ -30,7 +30,16 @@ export function createRuntimeService(runtime: ShimRuntime, version: string): Met
   };
 }
 
-function toMessage({ key, status, pid, bundle, createdAt, exit }: ContainerState): wherry.Container {
+const reasons: Readonly<Record<ExitReason, wherry.ExitReason>> = {
+  exited: wherry.ExitReason.EXIT_REASON_EXITED,
+  signaled: wherry.ExitReason.EXIT_REASON_SIGNALED,
+  'core-dumped': wherry.ExitReason.EXIT_REASON_CORE_DUMPED,
+  'oom-killed': wherry.ExitReason.EXIT_REASON_OOM_KILLED,
+  seccomp: wherry.ExitReason.EXIT_REASON_SECCOMP,
+};
+
+function toMessage(state: ContainerState): wherry.Container {
+  const { key, status, pid, bundle, createdAt, exit } = state;
   return {
     id: key.id,
     namespace: key.namespace,
@@ -39,6 +48,13 @@ function toMessage({ key, status, pid, bundle, createdAt, exit }: ContainerState
     pid,
     bundle,
     createdAt,
-    exit: exit && { status: exit.exitStatus, exitedAt: exit.exitedAt },
+    exit: exit && {
+      status: exit.exitStatus,
+      exitedAt: exit.exitedAt,
+      reason: exit.reason === undefined ? wherry.ExitReason.EXIT_REASON_UNSPECIFIED : reasons[exit.reason],
+      signal: exit.signal ?? 0,
+    },
+    oomKills: BigInt(state.oomKills),
+    oomCgroup: state.oomCgroup ?? '',
   };
 }

@@ -4,10 +4,20 @@
  * Either way the number comes from the cgroup's file, so nothing is lost between two looks, and a look at the exit comes before it is told.
  * Sources: cgroup-v2.rst (memory.events), cgroup-v1/memory.rst ("OOM Control"), cgroups(7).
  */
-import { closeSync, constants, type FSWatcher, openSync, readFileSync, watch, writeSync } from 'node:fs';
-import { dirname } from 'node:path';
+import {
+  closeSync,
+  constants,
+  type FSWatcher,
+  openSync,
+  readFileSync,
+  statSync,
+  watch,
+  writeSync,
+} from 'node:fs';
+import { basename, dirname } from 'node:path';
 import { EventFd } from '../linux/eventfd.ts';
 import type { CgroupMode } from './hierarchy.ts';
+import { cgroupTree } from './tree.ts';
 
 /** How late a kill in a v1 cgroup whose container lives on may be noticed. */
 const LOOK_EVERY_MS = 250;
@@ -87,10 +97,45 @@ export class OomWatcher {
   }
 }
 
-/** Kills in a container's cgroup since it was made; 0 where there is none or nothing counts them. */
+/** Kills in a container's cgroup and those below since it was made; 0 where there is none or nothing counts them. */
 export function oomKills(paths: Readonly<Record<string, string>>, mode: CgroupMode): number {
   const file = eventsFile(paths, mode);
-  return file === undefined ? 0 : killsIn(file);
+  if (file === undefined) return 0;
+  const own = killsIn(file);
+  // v2 counts what happens below; v1 does not.
+  if (mode === 'v2' || !hasFolders(dirname(file))) return own;
+  return cgroupTree(dirname(file)).reduce((sum, folder) => sum + killsIn(`${folder}/${basename(file)}`), 0);
+}
+
+/** In which cgroup, from the container's on ('/'), kills were counted that `counts` has not yet; they are entered there. */
+export function oomCgroup(
+  paths: Readonly<Record<string, string>>,
+  mode: CgroupMode,
+  counts: Map<string, number>,
+): string | undefined {
+  const file = eventsFile(paths, mode);
+  if (file === undefined) return undefined;
+  const top = dirname(file);
+  let found: string | undefined;
+  for (const folder of cgroupTree(top)) {
+    // memory.events.local is memory.events without those below (Linux 5.2).
+    const kills = killsIn(mode === 'v2' ? `${folder}/memory.events.local` : `${folder}/${basename(file)}`);
+    if (kills > (counts.get(folder) ?? 0)) {
+      counts.set(folder, kills);
+      found = folder.slice(top.length) || '/';
+    }
+  }
+  // A cgroup that has gone since took its count along.
+  return found ?? '/';
+}
+
+/** A folder has a link from itself, one from its parent and one from each folder in it. */
+function hasFolders(folder: string): boolean {
+  try {
+    return statSync(folder).nlink > 2;
+  } catch {
+    return false;
+  }
 }
 
 function eventsFile(paths: Readonly<Record<string, string>>, mode: CgroupMode): string | undefined {

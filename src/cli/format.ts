@@ -21,12 +21,13 @@ export function stateObject(state: ContainerState, owner: string): Record<string
 }
 
 /** Not in runc's: why it ended. Callers that do not know the key pass over it. */
-function exitObject({ exit, oomKills }: ContainerState): Record<string, unknown> {
+function exitObject({ exit, oomKills, oomCgroup }: ContainerState): Record<string, unknown> {
   return {
     status: exit?.exitStatus,
     reason: exit?.reason,
     ...(exit?.signal !== undefined && { signal: exit.signal }),
-    ...(oomKills > 0 && { oomKills }),
+    ...(exit !== undefined && { time: rfc3339(exit.exitedAt) }),
+    ...(oomKills > 0 && { oomKills, oomCgroup }),
   };
 }
 

@@ -1,6 +1,6 @@
 /** Out-of-memory kills as events of the containers: told while the container lives, and always before its exit. */
 import type { CgroupMode } from '../cgroup/hierarchy.ts';
-import { OomWatcher, oomKills } from '../cgroup/oom.ts';
+import { OomWatcher, oomCgroup, oomKills } from '../cgroup/oom.ts';
 import type { ContainerRecord } from './record.ts';
 import type { RuntimeEvent } from './types.ts';
 
@@ -32,6 +32,7 @@ export class Ooms {
     const kills = oomKills(record.cgroup.paths, this.#mode);
     if (kills > record.oomKills) {
       record.oomKills = kills;
+      record.oomCgroup = oomCgroup(record.cgroup.paths, this.#mode, record.oomCounts);
       record.oomUntold = true;
     }
     if (!record.oomUntold || record.exitHeld) return;

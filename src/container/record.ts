@@ -36,6 +36,7 @@ export interface StoredContainer {
   createdAt: string;
   exit?: { pid: number; exitStatus: number; exitedAt: string; reason?: ExitReason; signal?: number };
   oomKills?: number;
+  oomCgroup?: string;
   deviceRules?: string;
   unit?: string;
   annotations: Record<string, string>;
@@ -73,6 +74,9 @@ export class ContainerRecord {
   /** systemd's unit whose cgroup it has. */
   unit: string | undefined;
   oomKills = 0;
+  oomCgroup: string | undefined;
+  /** Kills by cgroup, as far as looked: which of them grew is where the last kill was. */
+  readonly oomCounts = new Map<string, number>();
   /** The rules that an update gave it, as JSON; undefined: those of its bundle. */
   deviceRules: string | undefined;
   /** Kills that no event has told yet. */
@@ -158,6 +162,7 @@ export class ContainerRecord {
       createdAt: this.createdAt,
       exit: this.exit,
       oomKills: this.oomKills,
+      oomCgroup: this.oomCgroup,
       annotations: this.annotations,
       ociVersion: this.ociVersion,
       cgroups: this.cgroup?.paths ?? {},
@@ -183,7 +188,7 @@ export class ContainerRecord {
         ? {}
         : { exit: { ...this.exit, exitedAt: this.exit.exitedAt.toISOString() } }),
       ...(this.unit !== undefined && { unit: this.unit }),
-      ...(this.oomKills > 0 && { oomKills: this.oomKills }),
+      ...(this.oomKills > 0 && { oomKills: this.oomKills, oomCgroup: this.oomCgroup }),
       ...(this.deviceRules !== undefined && { deviceRules: this.deviceRules }),
       annotations: this.annotations,
       ociVersion: this.ociVersion,

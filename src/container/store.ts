@@ -168,6 +168,7 @@ function revive(dir: string, stored: StoredContainer): ContainerRecord {
   record.createdAt = new Date(stored.createdAt);
   record.unit = stored.unit;
   record.oomKills = stored.oomKills ?? 0;
+  record.oomCgroup = stored.oomCgroup;
   record.deviceRules = stored.deviceRules;
   record.annotations = stored.annotations;
   record.ociVersion = stored.ociVersion;

@@ -168,6 +168,8 @@ export interface ContainerState {
   exit: ExitInfo | undefined;
   /** Processes of it that the kernel has killed for want of memory. */
   oomKills: number;
+  /** In which cgroup the last of them was: `/` is the container's own, `/a` one that it made; undefined: there was none. */
+  oomCgroup: string | undefined;
   annotations: Record<string, string>;
   ociVersion: string;
   /** Cgroup path of each v1 controller, or {'': path} on v2. Empty: no cgroup. */

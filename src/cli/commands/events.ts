@@ -60,8 +60,10 @@ async function follow(context: CommandContext, key: ContainerKey, interval: numb
   const told = (event: RuntimeEvent) => {
     const { scope, namespace, id } = event.state.key;
     if (scope !== key.scope || namespace !== key.namespace || id !== key.id) return;
-    if (event.type === 'oom') print(`${exactGoJson({ type: 'oom', id })}\n`);
-    else if (event.type === 'exited' || event.type === 'deleted') over.resolve();
+    if (event.type === 'oom') {
+      const { oomKills, oomCgroup } = event.state;
+      print(`${exactGoJson({ type: 'oom', id, data: { kills: oomKills, cgroup: oomCgroup } })}\n`);
+    } else if (event.type === 'exited' || event.type === 'deleted') over.resolve();
   };
   const unsubscribe = deps.runtime.onEvent(told);
   session.signal.addEventListener('abort', () => over.resolve(), { once: true });

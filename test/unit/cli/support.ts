@@ -35,6 +35,7 @@ export class MemoryRuntime implements ContainerRuntime {
       createdAt: new Date('2026-01-02T03:04:05.120Z'),
       exit: undefined,
       oomKills: 0,
+      oomCgroup: undefined,
       annotations: {},
       ociVersion: '1.0.2',
       cgroups: {},

@@ -38,6 +38,33 @@ export namespace ContainerStatus {
   export type UNRECOGNIZED = typeof ContainerStatus.UNRECOGNIZED;
 }
 
+export const ExitReason = {
+  /** EXIT_REASON_UNSPECIFIED - Nobody knows: the kernel told only a parent that has gone (before Linux 6.15). */
+  EXIT_REASON_UNSPECIFIED: 0,
+  /** EXIT_REASON_EXITED - By itself, with `status`. */
+  EXIT_REASON_EXITED: 1,
+  /** EXIT_REASON_SIGNALED - By a signal, here and below. */
+  EXIT_REASON_SIGNALED: 2,
+  EXIT_REASON_CORE_DUMPED: 3,
+  /** EXIT_REASON_OOM_KILLED - By the kernel, for want of memory. */
+  EXIT_REASON_OOM_KILLED: 4,
+  /** EXIT_REASON_SECCOMP - By its own seccomp filter. */
+  EXIT_REASON_SECCOMP: 5,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type ExitReason = typeof ExitReason[keyof typeof ExitReason];
+
+export namespace ExitReason {
+  export type EXIT_REASON_UNSPECIFIED = typeof ExitReason.EXIT_REASON_UNSPECIFIED;
+  export type EXIT_REASON_EXITED = typeof ExitReason.EXIT_REASON_EXITED;
+  export type EXIT_REASON_SIGNALED = typeof ExitReason.EXIT_REASON_SIGNALED;
+  export type EXIT_REASON_CORE_DUMPED = typeof ExitReason.EXIT_REASON_CORE_DUMPED;
+  export type EXIT_REASON_OOM_KILLED = typeof ExitReason.EXIT_REASON_OOM_KILLED;
+  export type EXIT_REASON_SECCOMP = typeof ExitReason.EXIT_REASON_SECCOMP;
+  export type UNRECOGNIZED = typeof ExitReason.UNRECOGNIZED;
+}
+
 export interface StreamStatsRequest {
   /** Empty: every container of the namespace. */
   id: string;
@@ -86,13 +113,22 @@ export interface Container {
     | Date
     | undefined;
   /** Only of stopped containers. */
-  exit?: Exit | undefined;
+  exit?:
+    | Exit
+    | undefined;
+  /** Processes of it that the kernel has killed for want of memory, so far. */
+  oomKills: bigint;
+  /** In which of its cgroups the last of them was: "/" is the container's own, "/a/b" one that it has made. Empty: there was none. */
+  oomCgroup: string;
 }
 
 export interface Exit {
   /** 0-255, or 128 + signal. */
   status: number;
   exitedAt?: Date | undefined;
+  reason: ExitReason;
+  /** 0: none. */
+  signal: number;
 }
 
 export interface VersionRequest {
@@ -429,7 +465,18 @@ export const ListContainersResponse: MessageFns<ListContainersResponse> = {
 };
 
 function createBaseContainer(): Container {
-  return { id: "", namespace: "", owner: "", status: 0, pid: 0, bundle: "", createdAt: undefined, exit: undefined };
+  return {
+    id: "",
+    namespace: "",
+    owner: "",
+    status: 0,
+    pid: 0,
+    bundle: "",
+    createdAt: undefined,
+    exit: undefined,
+    oomKills: 0n,
+    oomCgroup: "",
+  };
 }
 
 export const Container: MessageFns<Container> = {
@@ -457,6 +504,15 @@ export const Container: MessageFns<Container> = {
     }
     if (message.exit !== undefined) {
       Exit.encode(message.exit, writer.uint32(66).fork()).join();
+    }
+    if (message.oomKills !== 0n) {
+      if (BigInt.asUintN(64, message.oomKills) !== message.oomKills) {
+        throw new globalThis.Error("value provided for field message.oomKills of type uint64 too large");
+      }
+      writer.uint32(72).uint64(message.oomKills);
+    }
+    if (message.oomCgroup !== "") {
+      writer.uint32(82).string(message.oomCgroup);
     }
     return writer;
   },
@@ -538,6 +594,22 @@ export const Container: MessageFns<Container> = {
             message.exit = Exit.decode(reader, reader.uint32());
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.oomKills = reader.uint64() as bigint;
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.oomCgroup = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -563,12 +635,14 @@ export const Container: MessageFns<Container> = {
     message.bundle = object.bundle ?? "";
     message.createdAt = object.createdAt ?? undefined;
     message.exit = (object.exit !== undefined && object.exit !== null) ? Exit.fromPartial(object.exit) : undefined;
+    message.oomKills = (object.oomKills !== undefined && object.oomKills !== null) ? BigInt(object.oomKills) : 0n;
+    message.oomCgroup = object.oomCgroup ?? "";
     return message;
   },
 };
 
 function createBaseExit(): Exit {
-  return { status: 0, exitedAt: undefined };
+  return { status: 0, exitedAt: undefined, reason: 0, signal: 0 };
 }
 
 export const Exit: MessageFns<Exit> = {
@@ -578,6 +652,12 @@ export const Exit: MessageFns<Exit> = {
     }
     if (message.exitedAt !== undefined) {
       Timestamp.encode(toTimestamp(message.exitedAt), writer.uint32(18).fork()).join();
+    }
+    if (message.reason !== 0) {
+      writer.uint32(24).int32(message.reason);
+    }
+    if (message.signal !== 0) {
+      writer.uint32(32).uint32(message.signal);
     }
     return writer;
   },
@@ -611,6 +691,22 @@ export const Exit: MessageFns<Exit> = {
             message.exitedAt = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.reason = reader.int32() as any;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.signal = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -630,6 +726,8 @@ export const Exit: MessageFns<Exit> = {
     const message = createBaseExit();
     message.status = object.status ?? 0;
     message.exitedAt = object.exitedAt ?? undefined;
+    message.reason = object.reason ?? 0;
+    message.signal = object.signal ?? 0;
     return message;
   },
 };

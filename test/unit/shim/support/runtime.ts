@@ -48,6 +48,7 @@ export class MemoryRuntime implements ShimRuntime {
       createdAt: new Date(1_700_000_000_000),
       exit: undefined,
       oomKills: 0,
+      oomCgroup: undefined,
       annotations: {},
       ociVersion: '1.2.0',
       cgroups: {},
