@@ -3,7 +3,7 @@
  * keel. Nothing here knows containerd: its services are handed in by the program's entry (shim/wherryd.ts).
  * This file: the wiring and the life of the process.
  */
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { detectCgroups } from '../cgroup/hierarchy.ts';
 import { StatsHub } from '../cgroup/sampler.ts';
 import { runCli } from '../cli/main.ts';
@@ -12,7 +12,7 @@ import { Runtime } from '../container/runtime.ts';
 import { WherryError } from '../errors.ts';
 import { fault } from '../fault.ts';
 import { errnoName } from '../linux/errno.ts';
-import { libseccompVersion } from '../linux/seccomp.ts';
+import { keepFilters, libseccompVersion } from '../linux/seccomp.ts';
 import { featuresDocument } from '../oci/features.ts';
 import { cliDependencies } from './cli-dependencies.ts';
 import { ClientLink } from './client-link.ts';
@@ -30,6 +30,9 @@ const GRPC_LISTENER = 4;
 export const VERSION = '0.1.0';
 /** Set by the build; a run from sources has none. */
 export const BUILD = process.env['WHERRY_BUILD'] ?? 'development';
+
+/** Compiled seccomp filters, in the run folder. */
+export const FILTERS = 'seccomp';
 
 /** A ttrpc connection that keel accepted; containerd's side gives the two handlers. */
 export interface TtrpcPeer {
@@ -147,6 +150,7 @@ export async function runDaemon(
     },
   });
 
+  keepFilters(join(runDir, FILTERS), BUILD);
   const cgroups = detectCgroups();
   const cgroupVersion = cgroups.mode === 'v2' ? 2 : 1;
   const runtime = new Runtime({ keel, runDir, cgroups, cgroupParent: config.cgroupParent, log });

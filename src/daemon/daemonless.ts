@@ -13,11 +13,11 @@ import type { PlayOptions, PlayResult } from '../container/play.ts';
 import { Runtime } from '../container/runtime.ts';
 import { WherryError } from '../errors.ts';
 import { isAlive, processStat } from '../linux/pidfd.ts';
-import { libseccompVersion } from '../linux/seccomp.ts';
+import { filtersKept, keepFilters, libseccompVersion } from '../linux/seccomp.ts';
 import { readPage } from '../tape/outcome.ts';
 import { ClientLink } from './client-link.ts';
 import { loadConfig } from './config.ts';
-import { BUILD, VERSION } from './daemon.ts';
+import { BUILD, FILTERS, VERSION } from './daemon.ts';
 import { DaemonlessKeel } from './daemonless-keel.ts';
 import { createLogger } from './log.ts';
 
@@ -56,6 +56,7 @@ export function runDaemonless(): void {
     ...config,
     logLevel: process.env['WHERRY_LOG_LEVEL'] === undefined ? 'error' : config.logLevel,
   });
+  keepFilters(join(runDir, FILTERS), BUILD);
   const keel = new DaemonlessKeel((exit) => runtime.onExit(exit));
   const inner = inUserNamespace();
   const cgroups = usableCgroups(inner);
@@ -85,7 +86,7 @@ export function runDaemonless(): void {
     client.closed();
     runtime.close();
     // What the command undoes after its client has gone is undone in the same turn.
-    setImmediate(() => process.exit(0));
+    setImmediate(() => void filtersKept().finally(() => process.exit(0)));
   });
 
   async function serve(session: ClientSession): Promise<void> {

@@ -1,14 +1,14 @@
 /**
- * Seccomp profiles to BPF programs, by libseccomp, with a cache: building docker's profile takes milliseconds, and most
- * containers of a node have the same one. Loading a program into the kernel is a system call of the container's tape.
+ * Seccomp profiles to BPF programs, by libseccomp, with a cache in memory and one on disk: building docker's profile takes
+ * milliseconds, and most containers of a node have the same one. Loading a program into the kernel is a system call of the container's tape.
  */
-import { hash } from 'node:crypto';
 import { closeSync, fstatSync, readSync } from 'node:fs';
 import { release } from 'node:os';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { getSystemErrorMap } from 'node:util';
 import { WherryError } from '../errors.ts';
 import type { Pointer } from './library.ts';
+import { type FilterMaker, filterKey } from './seccomp-key.ts';
 import {
   Attribute,
   actionCodes,
@@ -18,6 +18,7 @@ import {
   NO_SYSCALL,
   operatorCodes,
 } from './seccomp-library.ts';
+import { FilterStore } from './seccomp-store.ts';
 import { enosysStub, type HighestCalls, INSTRUCTION_SIZE, MAX_INSTRUCTIONS } from './seccomp-stub.ts';
 
 /** The shape of `linux.seccomp` in config.json; names are those of seccomp.h. */
@@ -250,25 +251,19 @@ async function compile(profile: SeccompProfile): Promise<CompiledSeccomp> {
   }
 }
 
-/** JSON text; the replacer for bigints costs as much as all the rest, and few profiles have one. */
-function profileText(profile: SeccompProfile): string {
-  try {
-    return JSON.stringify(profile);
-  } catch {
-    return JSON.stringify(profile, (_name, value: unknown) =>
-      typeof value === 'bigint' ? `${value}n` : value,
-    );
-  }
-}
-
-/** Everything the result depends on. Two spellings of one profile may be two entries; two profiles are never one. */
-function cacheKey(profile: SeccompProfile): string {
-  const parts = [process.arch, release(), libSeccomp().version, profileText(profile)];
-  return hash('sha256', parts.join('\n'), 'hex');
-}
-
 const cache = new Map<string, Promise<CompiledSeccomp>>();
 let last: Promise<unknown> = Promise.resolve();
+let saved: Promise<unknown> = Promise.resolve();
+let store: FilterStore | undefined;
+let maker: FilterMaker | undefined;
+let build = '';
+
+/** Filters are also kept in this folder, which is ours alone; `build` names the sources that make them. */
+export function keepFilters(folder: string, sources: string): void {
+  store = new FilterStore(folder);
+  build = sources;
+  maker = undefined;
+}
 
 /**
  * The BPF program and seccomp(2) flags of a profile that was checked (config.json's `linux.seccomp`). Never blocks for
@@ -276,20 +271,36 @@ let last: Promise<unknown> = Promise.resolve();
  * @throws WherryError failed-precondition without libseccomp, invalid-argument with the rule's place
  */
 export async function compileSeccomp(profile: SeccompProfile): Promise<CompiledSeccomp> {
-  const key = cacheKey(profile);
+  maker ??= { kernel: release(), libseccomp: libSeccomp().version, build };
+  const key = filterKey(profile, maker);
   const known = cache.get(key);
   if (known !== undefined) {
     cache.delete(key);
     cache.set(key, known);
     return known;
   }
-  // One at a time: a burst of different profiles must not take every thread of the pool.
-  const result = last.then(() => compile(profile));
-  last = result.catch(() => undefined);
+  const result = loadOrCompile(key, profile);
   cache.set(key, result);
   if (cache.size > CACHE_SIZE) cache.delete(cache.keys().next().value!);
   result.catch(() => cache.delete(key));
   return result;
+}
+
+async function loadOrCompile(key: string, profile: SeccompProfile): Promise<CompiledSeccomp> {
+  const stored = await store?.load(key);
+  if (stored !== undefined) return stored;
+  // One at a time: a burst of different profiles must not take every thread of the pool.
+  const result = last.then(() => compile(profile));
+  last = result.catch(() => undefined);
+  const compiled = await result;
+  // A full disk costs the next wherryd some milliseconds, and nobody anything else.
+  saved = Promise.allSettled([saved, store?.save(key, compiled)]);
+  return compiled;
+}
+
+/** For a process that is about to end: what it made is on disk then, if it can be. */
+export async function filtersKept(): Promise<void> {
+  await saved;
 }
 
 /** `2.5.4`. @throws WherryError failed-precondition where libseccomp is not installed */

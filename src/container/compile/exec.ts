@@ -34,6 +34,7 @@ import { openConsoleChannel, openTerminal, sendTerminal } from './console.ts';
 import { writePidFile } from './create.ts';
 import { becomeUser, loadFilter, setLimits } from './credentials.ts';
 import { placeDescriptors } from './descriptors.ts';
+import { checkFilter } from './filter-check.ts';
 import { resetProcess } from './host.ts';
 import { enterFolder, giveStreams, setOomScore } from './init.ts';
 import { joinKeyring } from './keyring.ts';
@@ -141,7 +142,9 @@ export function compileExec(input: ExecInput): AssembledTape {
 
   tape.place(child);
   becomeProgram(program, input, { init, joined: rest, ready: writeEnd, streams, meeting });
-  return tape.assemble();
+  const assembled = tape.assemble();
+  if (input.seccomp !== undefined) checkFilter(assembled, input.seccomp.filter, input.spec);
+  return assembled;
 }
 
 function joinedFlags(spec: Spec): number {

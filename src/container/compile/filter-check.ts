@@ -48,12 +48,16 @@ export function checkFilter(tape: AssembledTape, filter: Uint8Array, spec: Spec)
   }
 }
 
-/** A rule of the profile that names the call, else its default; what else decides (arguments, kernel) is in the verdict. */
+/**
+ * A rule of the profile that names the call, else its default; what else decides (arguments, kernel) is in the verdict. An exec
+ * has only the filter of its container left, and names no rule.
+ */
 function refusal({ linux, process }: Spec, call: string, verdict: Verdict, step: string): WherryError {
   const index = (linux?.seccomp?.syscalls ?? []).findIndex(
     ({ names, action }) => names.includes(call) && action !== 'SCMP_ACT_ALLOW' && action !== 'SCMP_ACT_LOG',
   );
-  const path = index < 0 ? 'linux.seccomp.defaultAction' : `linux.seccomp.syscalls[${index}].action`;
+  const fallback = linux?.seccomp === undefined ? 'linux.seccomp' : 'linux.seccomp.defaultAction';
+  const path = index < 0 ? fallback : `linux.seccomp.syscalls[${index}].action`;
   const answer =
     verdict.action === 'errno'
       ? `answers ${errnoName(verdict.value) ?? verdict.value} to`

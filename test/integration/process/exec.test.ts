@@ -45,4 +45,29 @@ describe('an exec', () => {
     assert.equal((await inside('/bin/cat', '/proc/self/personality')).trim(), '00040000');
     assert.match(await inside('/bin/head', '-1', '/proc/self/numa_maps'), / bind:0 /);
   });
+
+  test('that the filter of its container would end before it is the program is refused with the call', async () => {
+    const filtered = uniqueId('filtered');
+    const bundle = await makeBundle(wherry.folder, filtered, ['/bin/sleep', '1000'], (config) => {
+      config.process['noNewPrivileges'] = true;
+      config.linux['seccomp'] = {
+        defaultAction: 'SCMP_ACT_ALLOW',
+        syscalls: [{ names: ['capset'], action: 'SCMP_ACT_KILL_PROCESS' }],
+      };
+    });
+    const outputFile = join(wherry.folder, 'filtered.out');
+    assert.equal((await wherry.run(['create', '-b', bundle, filtered], { outputFile })).code, 0);
+    await wherry.must(['start', filtered]);
+    const file = join(wherry.folder, 'process.json');
+    const execWith = (noNewPrivileges: boolean) => {
+      const process = { args: ['/bin/echo', 'here'], cwd: '/', user: { uid: 0, gid: 0 }, noNewPrivileges };
+      writeFileSync(file, JSON.stringify(process));
+      return wherry.run(['exec', '--process', file, filtered]);
+    };
+    // The filter comes last there, after everything that it forbids.
+    assert.equal((await execWith(true)).stdout, 'here\n');
+    const { code, stderr } = await execWith(false);
+    assert.notEqual(code, 0);
+    assert.match(stderr, /linux\.seccomp: the filter kills at capset, which the set-up still needs/);
+  });
 });
