@@ -9,9 +9,10 @@ import type { ClientSession } from './session.ts';
 
 /** What the caller's process hands on to a container whose tape it plays. */
 export function callerContext(session: ClientSession): CallerContext {
-  const { umask, rlimits, oomScoreAdj, nice, rows, cols } = session.request;
+  const { umask, rlimits, oomScoreAdj, nice, rows, cols, namespaces } = session.request;
   const size = rows > 0 && cols > 0 ? { rows, cols } : undefined;
-  return { host: session, umask, rlimits, oomScoreAdj, nice, preserveFds: 0, consoleSize: size };
+  const { net: network } = namespaces;
+  return { host: session, umask, rlimits, oomScoreAdj, nice, network, preserveFds: 0, consoleSize: size };
 }
 
 export function createRequest(

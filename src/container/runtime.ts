@@ -34,6 +34,7 @@ import { createDeadline, explainHookError, laterHooks, playHooks, startHooksEnd 
 import type { Keel, ProcessExit, Registration } from './keel.ts';
 import { Loggers } from './loggers.ts';
 import { checkLabels } from './lsm.ts';
+import { planNetDevices } from './net-devices.ts';
 import { Ooms } from './ooms.ts';
 import type { PlayHost, PlayOptions } from './play.ts';
 import { ContainerRecord } from './record.ts';
@@ -590,6 +591,7 @@ export class Runtime implements ContainerRuntime {
       cgroups: this.#cgroups,
       seccomp: seccomp === undefined ? undefined : await compileSeccomp(seccomp),
       unprivileged: this.#user !== undefined,
+      netDevices: await planNetDevices(spec),
     });
     return disassemble(tape);
   }
@@ -640,6 +642,7 @@ export class Runtime implements ContainerRuntime {
       cgroups: this.#cgroups,
       seccomp: filter,
       caller,
+      netDevices: await planNetDevices(spec, caller?.network),
       unprivileged: this.#user !== undefined,
       rootfsOverlay: request.rootfsOverlay,
       bindDevices: this.#inUserNamespace,

@@ -57,6 +57,8 @@ export interface CallerContext {
   rlimits: readonly (readonly [bigint, bigint])[];
   oomScoreAdj: number;
   nice: number;
+  /** Inode of its network namespace; 0: unknown. */
+  network?: bigint;
   /** Written by temp name and rename, decimal, no newline, in the caller's pid namespace. */
   pidFile?: string;
   /** AF_UNIX socket that gets the pty master by SCM_RIGHTS. */

@@ -410,6 +410,7 @@ export const IFF_LOOPBACK = 8;
 export const IFF_RUNNING = 0x40;
 export const SIOCGIFFLAGS = 0x8913;
 export const SIOCSIFFLAGS = 0x8914;
+export const SIOCGIFINDEX = 0x8933;
 
 // Terminals: ioctl_tty(2), termios(3)
 export const TCGETS = 0x5401;

@@ -23,11 +23,6 @@ interface Refusal {
 }
 
 const refusals: readonly Refusal[] = [
-  {
-    path: 'linux.netDevices',
-    what: 'network devices',
-    value: ({ linux }) => Object.keys(linux?.netDevices ?? {}),
-  },
   { path: 'linux.mountLabel', what: 'SELinux labels', value: ({ linux }) => linux?.mountLabel },
   // An empty object, too, orders a group of its own in resctrl.
   { path: 'linux.intelRdt', what: 'Intel RDT', value: ({ linux }) => linux?.intelRdt !== undefined },

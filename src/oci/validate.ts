@@ -1,6 +1,7 @@
 /** What several fields of config.json say together: each rule is one the specification or the kernel makes. */
 import { type Problem, problem } from './problems.ts';
 import type { LinuxResources, LinuxSeccomp, Mount, NamespaceType, Process, Spec } from './types.ts';
+import { validateNetDevices } from './validate-net.ts';
 import { validateAttributes, validateMemory } from './validate-process.ts';
 import { validateSysctl } from './validate-sysctl.ts';
 
@@ -141,7 +142,10 @@ export function validate(config: Spec): Problem[] {
   if (linux?.cgroupsPath?.split('/').includes('..')) {
     report('linux.cgroupsPath', 'a path without ..', linux.cgroupsPath);
   }
-  if (linux !== undefined) validateMemory(linux, report);
+  if (linux !== undefined) {
+    validateMemory(linux, report);
+    validateNetDevices(linux, report);
+  }
   if (linux?.resources !== undefined) checkResources(linux.resources, report);
   if (linux?.seccomp !== undefined) checkSeccomp(linux.seccomp, report);
   return problems;

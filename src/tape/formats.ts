@@ -199,6 +199,7 @@ const ioctlRequest = one(
   'TCSETS',
   'SIOCGIFFLAGS',
   'SIOCSIFFLAGS',
+  'SIOCGIFINDEX',
 );
 const interfaceFlags = data((offset, { image, limit }) => {
   const flagBits = readNumber(image.data, offset + fieldOf('ifreq', 'ifr_flags')[0], 2);

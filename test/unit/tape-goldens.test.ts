@@ -8,10 +8,13 @@ import { globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { dirname, join } from 'node:path';
 import { describe, it } from 'node:test';
 import { compileCreate } from '../../src/container/compile/create.ts';
+import type { NetDevicePlan } from '../../src/container/compile/net-devices.ts';
 import { WherryError } from '../../src/errors.ts';
 import { SECCOMP_FILTER_FLAG_NEW_LISTENER } from '../../src/linux/constants.ts';
+import { attribute } from '../../src/linux/netlink.ts';
 import { checkConfig } from '../../src/oci/config.ts';
 import { unsupported } from '../../src/oci/supported.ts';
+import type { Spec } from '../../src/oci/types.ts';
 import { disassemble } from '../../src/tape/disassemble.ts';
 import { configOf, type JsonObject, readCases } from '../integration/oci-suite/cases.ts';
 
@@ -23,6 +26,16 @@ const values = { id: 'case', bundle: '/bundle', 'ns.a': '/ns/a', 'ns.b': '/ns/b'
 function allowAll(profile: string): { filter: Uint8Array; flags: number } {
   const filter = Uint8Array.of(6, 0, 0, 0, 0, 0, 0xff, 0x7f);
   return { filter, flags: profile.includes('SCMP_ACT_NOTIFY') ? SECCOMP_FILTER_FLAG_NEW_LISTENER : 0 };
+}
+
+/** As if the host had them, each with one address. */
+function netDevicesOf(spec: Spec): NetDevicePlan[] {
+  return Object.entries(spec.linux?.netDevices ?? {}).map(([from, { name }]) => ({
+    from,
+    to: name || from,
+    index: 7,
+    addresses: [{ family: 2, prefix: 24, attributes: attribute(2, Uint8Array.of(10, 0, 0, 1)) }],
+  }));
 }
 
 function tapeOf(config: JsonObject): string {
@@ -51,6 +64,7 @@ function tapeOf(config: JsonObject): string {
       warnings: [],
     },
     cgroups: { mode: 'none', hierarchies: [], unified: undefined, unifiedControllers: [] },
+    netDevices: netDevicesOf(spec),
     seccomp: spec.linux?.seccomp === undefined ? undefined : allowAll(JSON.stringify(spec.linux.seccomp)),
   });
   return disassemble(tape);

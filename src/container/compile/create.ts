@@ -20,7 +20,8 @@ import { hasHostHooks, openStartResult, runHostHooks } from './hook-points.ts';
 import { createCgroup, makeStartGate, mountRootfs, resetProcess } from './host.ts';
 import { compileInit, setOomScore } from './init.ts';
 import { type CreateInput, INIT_FAILED } from './input.ts';
-import { joinBeforeClone, newNamespaceFlags, openNamespaces } from './namespaces.ts';
+import { hasNewNamespace, joinBeforeClone, newNamespaceFlags, openNamespaces } from './namespaces.ts';
+import { moveNetDevices, openNetwork } from './net-devices.ts';
 import { placePlayer } from './player-place.ts';
 import { Program } from './program.ts';
 import { openRendezvous } from './rendezvous.ts';
@@ -68,10 +69,18 @@ export function compileCreate(input: CreateInput): AssembledTape {
   const readEnd = tape.load(ends.at(0, 4), 4);
   const writeEnd = tape.load(ends.at(4, 4), 4);
   const sources = openSources(program, input);
-  const gate = hasNewUserNamespace(input.spec) ? makeGate(program) : undefined;
-  if (gate !== undefined) checkMappings(input.spec);
+  const { netDevices = [] } = input;
+  const ownNetwork = hasNewNamespace(input.spec, 'network');
+  const ownIds = hasNewUserNamespace(input.spec);
+  let gate = ownIds ? makeGate(program) : undefined;
+  if (ownNetwork && netDevices.length > 0) {
+    gate ??= makeGate(program, 'linux.netDevices', 'its network devices');
+  }
+  if (ownIds) checkMappings(input.spec);
   // Lowered with the host's rights, which the init has given up then.
   if (inUserNamespace(input.spec)) setOomScore(program, input);
+  const network = joined.find(({ type }) => type === 'network');
+  if (network !== undefined && netDevices.length > 0) moveNetDevices(program, netDevices, network.descriptor);
   joinBeforeClone(program, joined);
 
   program.step('linux.namespaces', 'clone the init into its namespaces');
@@ -89,7 +98,12 @@ export function compileCreate(input: CreateInput): AssembledTape {
   tape.store(pid, tape.slot(0), 8);
   if (gate !== undefined) {
     const process = openProcess(program, pid);
-    writeMaps(program, process, mapsOf(input.spec, input.unprivileged !== true));
+    if (ownIds) writeMaps(program, process, mapsOf(input.spec, input.unprivileged !== true));
+    if (ownNetwork && netDevices.length > 0) {
+      const namespace = openNetwork(program, process);
+      moveNetDevices(program, netDevices, namespace);
+      program.close(namespace);
+    }
     program.close(process);
     openGate(program, gate);
   }

@@ -32,6 +32,7 @@ import type { CreateInput } from './input.ts';
 import { joinKeyring } from './keyring.ts';
 import { compileMounts } from './mounts.ts';
 import { hasNewNamespace, type JoinedNamespace, joinAfterClone } from './namespaces.ts';
+import { setUpNetDevices } from './net-devices.ts';
 import { setAttributes } from './process.ts';
 import type { Program } from './program.ts';
 import { findProgram } from './program-lookup.ts';
@@ -74,7 +75,11 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
   if (!inUserNamespace(spec)) setOomScore(program, input);
   enterTimeNamespace(program, spec);
   if (inheritance.gate !== undefined) {
-    program.step('linux.uidMappings', 'wait for the ids to be mapped');
+    const mapped = hasNewNamespace(spec, 'user');
+    program.step(
+      mapped ? 'linux.uidMappings' : 'linux.netDevices',
+      mapped ? 'wait for the ids to be mapped' : 'wait for the network devices',
+    );
     passGate(program, inheritance.gate);
   }
   program.step('', 'keep other processes from looking into this one');
@@ -92,6 +97,8 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
   setNames(program, input);
   setSysctls(program, input);
   if (hasNewNamespace(spec, 'network')) raiseLoopback(program);
+  if (input.netDevices !== undefined && input.netDevices.length > 0)
+    setUpNetDevices(program, input.netDevices);
   maskPaths(program, spec, nullDevice);
   protectPaths(program, spec);
   const cwd = program.ensure(program.root, spec.process.cwd, 'folder');

@@ -4,6 +4,7 @@ import type { CgroupPlan } from '../../cgroup/plan.ts';
 import type { Spec } from '../../oci/types.ts';
 import type { StdioPlan } from '../stdio.ts';
 import type { BundleFile, CallerContext, MountSpec, ProcessSettings } from '../types.ts';
+import type { NetDevicePlan } from './net-devices.ts';
 
 export interface CreateInput {
   /** Names this play towards keel. */
@@ -26,6 +27,8 @@ export interface CreateInput {
   cgroups: CgroupHost;
   seccomp: { filter: Uint8Array; flags: number } | undefined;
   caller?: CallerContext;
+  /** Devices of linux.netDevices, as they are on the host. */
+  netDevices?: readonly NetDevicePlan[] | undefined;
   /** Whoever plays is an ordinary user: maps, mounts and ids only through a user namespace of its own. */
   unprivileged?: boolean;
   /** Whoever plays is root of a user namespace only, which may make no device nodes: those of the host are bound. */

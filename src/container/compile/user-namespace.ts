@@ -18,9 +18,9 @@ export interface Gate {
 
 const GO = 'g';
 
-export function makeGate(program: Program): Gate {
+export function makeGate(program: Program, field = 'linux.uidMappings', awaited = 'its ids'): Gate {
   const { tape } = program;
-  program.step('linux.uidMappings', 'make the pipe on which the init waits for its ids');
+  program.step(field, `make the pipe on which the init waits for ${awaited}`);
   const ends = tape.space(8);
   tape.syscall('pipe2', [ends, O_CLOEXEC]);
   return { read: tape.load(ends.at(0, 4), 4), write: tape.load(ends.at(4, 4), 4) };

@@ -17,8 +17,8 @@ export type HostStep =
   | { chown: string; owner: number }
   /** A process that holds new namespaces: `${ns.NAME}` is its folder of /proc. */
   | { namespaces: string; flags: string[] }
-  /** A dummy network interface in the host's namespace; `${link.NAME}` is its real name. */
-  | { dummy: string; addresses?: string[] };
+  /** A network interface in the host's namespace; `${link.NAME}` is its real name. */
+  | { device: string; addresses?: string[] };
 
 export interface Case {
   /** `<area>/<file name>`. */

@@ -158,10 +158,11 @@ export class HostSide implements AsyncDisposable {
       await this.#hold(step.namespaces, step.flags);
     } else {
       const name = `wt${process.pid.toString(36)}${(links++).toString(36)}`;
-      await must('ip', ['link', 'add', name, 'type', 'dummy']);
+      // Its other end only keeps it company: not every kernel has a type that stands alone.
+      await must('ip', ['link', 'add', name, 'type', 'veth', 'peer', 'name', `${name}p`]);
       this.#links.push(name);
       for (const address of step.addresses ?? []) await must('ip', ['addr', 'add', address, 'dev', name]);
-      this.values[`link.${step.dummy}`] = name;
+      this.values[`link.${step.device}`] = name;
     }
   }
 

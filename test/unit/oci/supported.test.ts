@@ -10,7 +10,6 @@ const refused = (edit: (config: Loose) => void, version: 1 | 2 = 1) =>
 
 describe('fields that are not applied yet', () => {
   const cases: [path: string, edit: (config: Loose) => void][] = [
-    ['linux.netDevices', (c) => (c.linux.netDevices = { eth0: {} })],
     ['linux.mountLabel', (c) => (c.linux.mountLabel = 'x')],
     ['linux.intelRdt', (c) => (c.linux.intelRdt = {})],
     ['linux.resources.unified', (c) => (c.linux.resources.unified = { 'memory.high': '1' })],
@@ -20,13 +19,13 @@ describe('fields that are not applied yet', () => {
   it('every one is named at once, with the words for it', () => {
     const { config } = checkConfig(
       configWith((c) => {
-        c.linux.netDevices = { eth0: {} };
+        c.linux.intelRdt = {};
         c.linux.mountLabel = 'x';
       }),
     );
     assert.deepEqual(unsupported(config), [
-      { path: 'linux.netDevices', what: 'network devices' },
       { path: 'linux.mountLabel', what: 'SELinux labels' },
+      { path: 'linux.intelRdt', what: 'Intel RDT' },
     ]);
   });
 
