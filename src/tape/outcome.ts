@@ -92,13 +92,13 @@ export function playError(tape: AssembledTape, outcome: PlayOutcome): WherryErro
   return new WherryError('internal', `the player did not begin to play (${how})`);
 }
 
-/** FAIL (or HALT with a code) is how a tape ends when its partner is gone, and EPIPE how the kernel says so. */
+const partnerGone: ReadonlySet<string | undefined> = new Set(['ECANCELED', 'ECONNREFUSED', 'EPROTO']);
+
+/** FAIL with one of these (or HALT with a code) is how a tape ends when its partner is gone, and EPIPE how the kernel says so. */
 function blamesAnother(image: Image, { pc, errno }: Lane): boolean {
-  return (
-    image.instructions[pc]?.op === Op.FAIL ||
-    errnoName(errno) === 'EPIPE' ||
-    errnoName(errno) === 'ECONNRESET'
-  );
+  const name = errnoName(errno);
+  const failed = image.instructions[pc]?.op === Op.FAIL;
+  return (failed && partnerGone.has(name)) || name === 'EPIPE' || name === 'ECONNRESET';
 }
 
 function callFailed(tape: AssembledTape, image: Image, lane: Lane): WherryError {

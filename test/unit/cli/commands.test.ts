@@ -240,6 +240,7 @@ describe('create', () => {
       rlimits: [],
       oomScoreAdj: 0,
       nice: 0,
+      network: 0n,
       consoleSize: { rows: 24, cols: 80 },
       pidFile: join(folder, 'pid'),
       consoleSocket: join(folder, 'tty.sock'),
