@@ -22,13 +22,13 @@ export interface ContainerdOptions {
 }
 
 export class Containerd implements AsyncDisposable {
-  readonly version: ContainerdVersion;
+  #version: ContainerdVersion;
   readonly folder: string;
   readonly address: string;
   readonly namespace: string;
   /** WHERRY_RUN_DIR of this instance. */
   readonly runDir: string;
-  readonly #binaries: string;
+  #binaries: string;
   readonly #env: NodeJS.ProcessEnv;
   #child: ChildProcess;
 
@@ -39,7 +39,7 @@ export class Containerd implements AsyncDisposable {
     env: NodeJS.ProcessEnv,
     namespace: string,
   ) {
-    this.version = version;
+    this.#version = version;
     this.folder = folder;
     this.namespace = namespace;
     this.address = join(folder, 'c.sock');
@@ -109,10 +109,23 @@ export class Containerd implements AsyncDisposable {
     await ended;
   }
 
-  /** Starts containerd again after its end, with the same folders. */
-  async again(): Promise<void> {
+  /** Starts containerd again after its end, with the same folders; another version or configuration of CRI if given. */
+  async again(as?: { version: ContainerdVersion; cri: (folder: string) => string }): Promise<void> {
+    if (as !== undefined) {
+      const all = await peers([suiteOf[as.version]]);
+      this.#version = as.version;
+      this.#binaries = all.containerd(as.version);
+      const configured = configuration(as.version, this.folder, as.cri(this.folder));
+      writeFileSync(join(this.folder, 'config.toml'), configured);
+      // Its own shim comes with it.
+      this.#env['PATH'] = `${bin}:${this.#binaries}:${this.#env['PATH']}`;
+    }
     this.#child = this.#spawn();
     await this.#answers();
+  }
+
+  get version(): ContainerdVersion {
+    return this.#version;
   }
 
   async #importImage(busybox: string): Promise<void> {

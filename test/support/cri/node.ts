@@ -37,6 +37,14 @@ export const handlers = {
   sandbox: { type: 'io.containerd.wherry.v1', sandboxer: 'shim' },
 } as const satisfies Record<string, { type: string; path?: string; sandboxer?: string }>;
 export type Handler = keyof typeof handlers;
+export type Handlers = Readonly<Record<string, { type: string; path?: string; sandboxer?: string }>>;
+
+export interface Restart {
+  /** Done while there is no containerd. */
+  meanwhile?: () => Promise<void> | void;
+  version?: ContainerdVersion;
+  handlers?: Handlers;
+}
 
 export class CriNode implements AsyncDisposable {
   readonly containerd: Containerd;
@@ -102,13 +110,15 @@ export class CriNode implements AsyncDisposable {
     };
   }
 
-  async restart(
-    signal: 'SIGTERM' | 'SIGKILL',
-    meanwhile: () => Promise<void> = async () => {},
-  ): Promise<void> {
+  /** Ends containerd and starts it again, perhaps in another version or with other handlers. */
+  async restart(signal: 'SIGTERM' | 'SIGKILL', how: Restart = {}): Promise<void> {
     await this.containerd.end(signal);
-    await meanwhile();
-    await this.containerd.again();
+    await how.meanwhile?.();
+    const version = how.version ?? this.containerd.version;
+    const changed = how.version !== undefined || how.handlers !== undefined;
+    await this.containerd.again(
+      changed ? { version, cri: (folder) => configuration(version, folder, how.handlers) } : undefined,
+    );
     await eventually('CRI answers', async () => {
       await this.cri.call('ListPodSandbox');
       return true;
@@ -171,7 +181,7 @@ async function pauseProgram(): Promise<string> {
   return path;
 }
 
-function configuration(version: ContainerdVersion, folder: string): string {
+function configuration(version: ContainerdVersion, folder: string, configured: Handlers = handlers): string {
   const second = version === '2.1';
   const runtime = second ? 'io.containerd.cri.v1.runtime' : 'io.containerd.grpc.v1.cri';
   const own = (name: string): string => `[plugins."${runtime}"${name}]`;
@@ -183,13 +193,14 @@ function configuration(version: ContainerdVersion, folder: string): string {
   lines.push(own('.cni'), second ? `  bin_dirs = ["${cni}/bin"]` : `  bin_dir = "${cni}/bin"`);
   lines.push(`  conf_dir = "${cni}/net.d"`);
   lines.push(own('.containerd'), '  default_runtime_name = "runc"');
-  for (const [name, handler] of Object.entries(handlers)) {
-    if ('sandboxer' in handler && !second) continue;
+  for (const [name, handler] of Object.entries(configured)) {
+    if (handler.sandboxer !== undefined && !second) continue;
     lines.push(own(`.containerd.runtimes.${name}`), `  runtime_type = "${handler.type}"`);
-    if ('path' in handler) lines.push(`  runtime_path = "${handler.path}"`);
-    if ('sandboxer' in handler) lines.push(`  sandboxer = "${handler.sandboxer}"`);
+    if (handler.path !== undefined) lines.push(`  runtime_path = "${handler.path}"`);
+    if (handler.sandboxer !== undefined) lines.push(`  sandboxer = "${handler.sandboxer}"`);
     // runc's folder is ours as well, so that nothing of the machine's is used.
-    if (name === 'runc') lines.push(own(`.containerd.runtimes.${name}.options`), `  Root = "${folder}/runc"`);
+    if (handler === configured['runc'] && handler.type === 'io.containerd.runc.v2')
+      lines.push(own(`.containerd.runtimes.${name}.options`), `  Root = "${folder}/runc"`);
   }
   if (second)
     lines.push('[plugins."io.containerd.cri.v1.images".pinned_images]', `  sandbox = "${pauseImage}"`);

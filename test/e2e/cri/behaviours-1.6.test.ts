@@ -1,0 +1,3 @@
+import { criBehaviours } from './behaviours.ts';
+
+criBehaviours('1.6');

@@ -1,0 +1,3 @@
+import { criBehaviours } from './behaviours.ts';
+
+criBehaviours('2.1');
