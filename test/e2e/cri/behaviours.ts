@@ -2,6 +2,7 @@
  * What a node's pods must live through, each test named after the behaviour of the shim's contract that it shows (docs/shim-behaviours.md).
  */
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -9,6 +10,8 @@ import { allCgroups, mounts } from '../../support/cgroups.ts';
 import type { PodConfig } from '../../support/cri/client.ts';
 import { CriNode, type Handler } from '../../support/cri/node.ts';
 import type { ContainerdVersion } from '../../support/debs.ts';
+import { imageName } from '../../support/image.ts';
+import { uniqueId } from '../../support/paths.ts';
 import { eventually } from '../../support/run.ts';
 import { container } from './scenario.ts';
 
@@ -44,6 +47,39 @@ export function criBehaviours(version: ContainerdVersion): void {
         const status = await node.cri.status(id);
         return status.state === 'CONTAINER_EXITED' ? status : undefined;
       });
+
+    test('40: pause container deleted before an app container: the shim still exits at the end', async () => {
+      const { containerd } = node;
+      const pause = uniqueId('pause');
+      const app = uniqueId('app');
+      const run = (id: string) =>
+        containerd.mustCtr([
+          ...['run', '-d', '--runtime', 'io.containerd.wherry.v1'],
+          ...['--annotation', `io.kubernetes.cri.sandbox-id=${pause}`],
+          ...[imageName, id, '/bin/sleep', '1000'],
+        ]);
+      await run(pause);
+      await run(app);
+      const name = createHash('sha256')
+        .update(join(containerd.address, 'k8s.io', pause))
+        .digest('hex');
+      const socket = join('/run/containerd/s', name);
+      assert.ok(existsSync(socket), 'the pod has one socket');
+      const other = createHash('sha256')
+        .update(join(containerd.address, 'k8s.io', app))
+        .digest('hex');
+      assert.equal(
+        existsSync(join('/run/containerd/s', other)),
+        false,
+        'and the second container none of its own',
+      );
+      await containerd.mustCtr(['task', 'rm', '--force', pause]);
+      assert.match(await containerd.mustCtr(['task', 'ls']), new RegExp(`${app}\\s+\\d+\\s+RUNNING`));
+      await containerd.mustCtr(['task', 'exec', '--exec-id', 'e', app, '/bin/true']);
+      await containerd.mustCtr(['task', 'rm', '--force', app]);
+      await eventually('the socket goes', () => !existsSync(socket) || undefined);
+      for (const id of [pause, app]) await containerd.mustCtr(['container', 'rm', id]);
+    });
 
     test('54: crictl stats and kubelet summary, ctr metrics show cpu, memory, pids', async () => {
       const { pod, container } = await runServer(node, 'wherry', 'stats');
