@@ -6,6 +6,9 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync
 import { join } from 'node:path';
 import type { Logger } from '../log.ts';
 
+/** pending: `start` was called, Create was not yet. */
+export type Member = 'pending' | 'joined' | 'deleted';
+
 export interface GroupRecord {
   listenerId: bigint;
   /** '' in gRPC mode. */
@@ -14,8 +17,7 @@ export interface GroupRecord {
   namespace: string;
   group: string;
   ttrpcAddress: string;
-  /** pending: `start` was called, Create was not yet. */
-  members: Map<string, 'pending' | 'joined'>;
+  members: Map<string, Member>;
   /** How long Delete waits for output; undefined: the usual time. */
   drainMs?: number;
   /** SCHED_CORE was set for `start`. */
@@ -27,7 +29,7 @@ export interface GroupRecord {
 interface GroupJson extends Omit<GroupRecord, 'listenerId' | 'members'> {
   boot: string;
   listenerId: string;
-  members: [string, 'pending' | 'joined'][];
+  members: [string, Member][];
 }
 
 export class GroupFiles {

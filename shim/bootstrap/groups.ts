@@ -131,7 +131,8 @@ export class Groups implements TaskGroups {
         (namespace === undefined || group.namespace === namespace),
     );
     const awaited = creates ? told.filter((group) => group.members.get(id) === 'pending') : [];
-    const [owner, another] = awaited.length > 0 ? awaited : told;
+    const living = told.filter((group) => group.members.get(id) !== 'deleted');
+    const [owner, another] = [awaited, living, told].find((groups) => groups.length > 0) ?? [];
     if (owner !== undefined && another !== undefined) {
       throw new WherryError('failed-precondition', `id: ${id} is in several namespaces`, {
         path: 'id',
@@ -228,7 +229,8 @@ export class Groups implements TaskGroups {
   private onDeleted(scope: string, namespace: string, id: string): void {
     const group = this.find(scope, namespace, id);
     if (group === undefined) return;
-    if (group.socketPath === '') group.members.delete(id);
+    // The runtime tells it before it forgets the container; containerd may ask again until it executes `delete`.
+    group.members.set(id, 'deleted');
     this.closeIfUnused(group);
   }
 
@@ -237,7 +239,9 @@ export class Groups implements TaskGroups {
     if (!group.shutdown && group.members.size > 0) return false;
     const { scope, namespace } = group;
     return [...group.members].every(
-      ([id, member]) => member !== 'pending' && this.runtime.find({ scope, namespace, id }) === undefined,
+      ([id, member]) =>
+        member === 'deleted' ||
+        (member === 'joined' && this.runtime.find({ scope, namespace, id }) === undefined),
     );
   }
 

@@ -30,6 +30,8 @@ export class Containerd implements AsyncDisposable {
   readonly runDir: string;
   #binaries: string;
   readonly #env: NodeJS.ProcessEnv;
+  /** Where the runc is that containerd's own shim executes. */
+  runcFolder = '';
   #child: ChildProcess;
 
   private constructor(
@@ -72,6 +74,7 @@ export class Containerd implements AsyncDisposable {
     const env = { HOME: '/root', ...options.env, PATH: path.join(':'), WHERRY_RUN_DIR: runDir };
     const namespace = options.cri === undefined ? uniqueId('ns') : 'k8s.io';
     const containerd = new Containerd(version, folder, binaries, env, namespace);
+    containerd.runcFolder = join(all.runc, '..');
     try {
       await containerd.#answers();
       await containerd.#importImage(all.busybox);
@@ -110,12 +113,12 @@ export class Containerd implements AsyncDisposable {
   }
 
   /** Starts containerd again after its end, with the same folders; another version or configuration of CRI if given. */
-  async again(as?: { version: ContainerdVersion; cri: (folder: string) => string }): Promise<void> {
+  async again(as?: { version: ContainerdVersion; cri?: (folder: string) => string }): Promise<void> {
     if (as !== undefined) {
       const all = await peers([suiteOf[as.version]]);
       this.#version = as.version;
       this.#binaries = all.containerd(as.version);
-      const configured = configuration(as.version, this.folder, as.cri(this.folder));
+      const configured = configuration(as.version, this.folder, as.cri?.(this.folder));
       writeFileSync(join(this.folder, 'config.toml'), configured);
       // Its own shim comes with it.
       this.#env['PATH'] = `${bin}:${this.#binaries}:${this.#env['PATH']}`;

@@ -12,6 +12,8 @@ export interface RunOptions {
   input?: string | Uint8Array;
   /** Runs in a session of its own, so that no signal of ours reaches its children. */
   detached?: boolean;
+  /** How the output becomes text; latin1 keeps every byte. Default: utf8. */
+  encoding?: BufferEncoding;
   /** Output goes to this file instead of to us: for programs whose children keep it after their end. */
   outputFile?: string;
 }
@@ -70,8 +72,8 @@ export function run(command: string, args: readonly string[], options: RunOption
       clearTimeout(late);
       resolve({
         code: code ?? 128 + (signalNumbers[signal ?? ''] ?? 0),
-        stdout: Buffer.concat(stdout).toString(),
-        stderr: Buffer.concat(stderr).toString(),
+        stdout: Buffer.concat(stdout).toString(options.encoding),
+        stderr: Buffer.concat(stderr).toString(options.encoding),
       });
     });
   });

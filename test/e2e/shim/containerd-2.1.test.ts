@@ -1,0 +1,6 @@
+import { lifeBehaviours } from './life.ts';
+import { startBehaviours } from './start.ts';
+import { wireBehaviours } from './wire.ts';
+import { behavioursOf } from './world.ts';
+
+behavioursOf('2.1', {}, [startBehaviours, wireBehaviours, lifeBehaviours]);
