@@ -19,6 +19,26 @@
 
 extern char **environ;
 
+/* lstat: in /tmp a link or a folder may be another user's trap. */
+static bool ours_alone(const char *path)
+{
+    struct stat s;
+    return lstat(path, &s) == 0 && S_ISDIR(s.st_mode) && s.st_uid == geteuid() && !(s.st_mode & 077);
+}
+
+/* Without XDG_RUNTIME_DIR (su, cron): what a login would have named, else a folder of our own in /tmp. */
+static int users_own_folder(char run_dir[RUN_DIR_MAX])
+{
+    snprintf(run_dir, RUN_DIR_MAX, "/run/user/%u", geteuid());
+    if (ours_alone(run_dir))
+        return snprintf(run_dir, RUN_DIR_MAX, "/run/user/%u/wherry", geteuid());
+    int n = snprintf(run_dir, RUN_DIR_MAX, "/tmp/wherry-%u", geteuid());
+    if ((mkdir(run_dir, 0700) < 0 && errno != EEXIST) || !ours_alone(run_dir))
+        fail(1, "XDG_RUNTIME_DIR is not set, and this folder is not yours alone (mode 0700); remove it or set "
+                "WHERRY_RUN_DIR", run_dir);
+    return n;
+}
+
 bool find_run_dir(char run_dir[RUN_DIR_MAX])
 {
     const char *named = getenv("WHERRY_RUN_DIR"), *user = getenv("XDG_RUNTIME_DIR");
@@ -30,7 +50,7 @@ bool find_run_dir(char run_dir[RUN_DIR_MAX])
     else if (user && *user)
         n = snprintf(run_dir, RUN_DIR_MAX, "%s/wherry", user);
     else
-        fail(1, "XDG_RUNTIME_DIR is not set", "set it or WHERRY_RUN_DIR to a folder of your own");
+        n = users_own_folder(run_dir);
     if (run_dir[0] != '/')
         fail(1, "WHERRY_RUN_DIR is not an absolute path", run_dir);
     if (n >= RUN_DIR_MAX || n > 90) /* a socket's path ends at 107 bytes */

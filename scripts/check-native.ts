@@ -7,7 +7,7 @@ import { root } from '../test/support/paths.ts';
 const limits: readonly { program: string; files: readonly string[]; lines: number }[] = [
   { program: 'player', files: ['native/player*.c', 'native/play.c'], lines: 300 },
   { program: 'keel', files: ['native/keel*.c'], lines: 1700 },
-  { program: 'client', files: ['native/client*.c'], lines: 800 },
+  { program: 'client', files: ['native/client*.c'], lines: 830 },
   { program: 'copyup', files: ['native/copyup.c'], lines: 110 },
 ];
 const columns = 120;

@@ -54,20 +54,35 @@ export function explainHookError(error: WherryError, page: Uint8Array): WherryEr
 
 /** From the slots of a hook's failure. */
 function hookError(kind: HookKind, report: Uint8Array): WherryError | undefined {
+  const failure = failureOf(report);
+  if (failure === undefined) return undefined;
+  const { index, late, how, output } = failure;
+  const path = `hooks.${kind}[${index}]`;
+  const said = output === '' ? '' : `: ${output}`;
+  return new WherryError(late ? 'deadline-exceeded' : 'failed-precondition', `${path}: ${how}${said}`, {
+    path,
+  });
+}
+
+/** How a program that the player ran has failed; undefined: none has. */
+export function playedFailure(page: Uint8Array): { how: string; output: string } | undefined {
+  const start = SLOTS_OFFSET + HookSlot.STATUS * SLOT_BYTES;
+  return failureOf(page.subarray(start, start + HOOK_REPORT_BYTES));
+}
+
+function failureOf(
+  report: Uint8Array,
+): { index: number; late: boolean; how: string; output: string } | undefined {
   const view = Buffer.from(report.buffer, report.byteOffset, report.byteLength);
   const slot = (number: number): number =>
     Number(view.readBigInt64LE((number - HookSlot.STATUS) * SLOT_BYTES));
   const status = slot(HookSlot.STATUS);
   if (status === 0) return undefined;
-  const path = `hooks.${kind}[${slot(HookSlot.INDEX)}]`;
   const from = (HookSlot.OUTPUT - HookSlot.STATUS) * SLOT_BYTES;
   const length = Math.min(Math.max(slot(HookSlot.LENGTH), 0), HOOK_OUTPUT_BYTES, report.length - from);
   const output = view.toString('utf8', from, from + length).trim();
-  const said = output === '' ? '' : `: ${output}`;
   const late = slot(HookSlot.LATE) === 1;
-  return new WherryError(late ? 'deadline-exceeded' : 'failed-precondition', `${path}: ${how()}${said}`, {
-    path,
-  });
+  return { index: slot(HookSlot.INDEX), late, how: how(), output };
 
   function how(): string {
     const errno = -slot(HookSlot.EXEC);

@@ -1,5 +1,6 @@
 /** One container as wherryd remembers it, and what of that is written to its state directory. */
 import type { CgroupPlan } from '../cgroup/plan.ts';
+import type { IdHelpers } from './compile/input.ts';
 import type { ExecContext } from './exec-context.ts';
 import type { ExecRecord } from './exec-record.ts';
 import type { LaterHooks } from './hooks.ts';
@@ -87,6 +88,8 @@ export class ContainerRecord {
   filtered = false;
   annotations: Record<string, string> = {};
   ociVersion = '';
+  /** Of an ordinary user's: what writes its maps of ids. */
+  idHelpers: IdHelpers = {};
   rootfsMounts: MountSpec[] = [];
   /** Token of its logger (binary://). */
   logger: bigint | undefined;

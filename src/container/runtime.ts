@@ -31,6 +31,7 @@ import { exitReason } from './exit-reason.ts';
 import { Freezer } from './freezer.ts';
 import { withHome } from './home.ts';
 import { createDeadline, explainHookError, laterHooks, playHooks, startHooksEnd } from './hooks.ts';
+import { entriesOf } from './host-entries.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
 import { Loggers } from './loggers.ts';
 import { checkLabels } from './lsm.ts';
@@ -39,11 +40,19 @@ import { Ooms } from './ooms.ts';
 import type { PlayHost, PlayOptions } from './play.ts';
 import { ContainerRecord } from './record.ts';
 import { Recovery } from './recover.ts';
-import { ordinaryUser, specForUser, withoutCgroups } from './rootless.ts';
+import {
+  explainIdError,
+  ordinaryUser,
+  rootIsUser,
+  specForUser,
+  type UserSpec,
+  withoutCgroups,
+} from './rootless.ts';
 import { Scopes } from './scopes.ts';
 import { planStdio, type StdioPlan } from './stdio.ts';
 import { StateStore, scopeFolder } from './store.ts';
 import { assertResized, DRAIN_MS } from './streams.ts';
+import { subordinatesOf } from './subordinate-ids.ts';
 import type {
   ContainerKey,
   ContainerRuntime,
@@ -54,6 +63,7 @@ import type {
   ExecState,
   ExitInfo,
   OperationContext,
+  RootfsOverlay,
   RuntimeEvent,
 } from './types.ts';
 import { updateResources } from './update.ts';
@@ -210,7 +220,8 @@ export class Runtime implements ContainerRuntime {
     this.#remember(record);
     let claimed = false;
     try {
-      const given = await this.#readSpec(request);
+      const { spec: given, helpers } = await this.#readSpec(request);
+      record.idHelpers = helpers;
       const spec = await withHome(
         given,
         request.rootfsOverlay?.lower ?? rootfsOf(given, request.bundle),
@@ -568,7 +579,7 @@ export class Runtime implements ContainerRuntime {
     const key = { scope: '', namespace: 'default', id };
     const stdio = { stdin: '', stdout: '', stderr: '', terminal: false };
     const request: CreateRequest = { key, bundle, rootfsMounts: [], stdio };
-    const given = await this.#readSpec(request);
+    const { spec: given, helpers } = await this.#readSpec(request);
     const spec = await withHome(given, rootfsOf(given, bundle), []);
     const cgroupsPath = spec.linux?.cgroupsPath ?? '';
     const own = cgroupsPath === '' ? `/${id}` : cgroupsPath;
@@ -592,11 +603,13 @@ export class Runtime implements ContainerRuntime {
       seccomp: seccomp === undefined ? undefined : await compileSeccomp(seccomp),
       unprivileged: this.#user !== undefined,
       netDevices: await planNetDevices(spec),
+      rootIsUser: this.#user !== undefined && rootIsUser(spec, this.#user),
+      idHelpers: helpers,
     });
     return disassemble(tape);
   }
 
-  async #readSpec(request: CreateRequest): Promise<Spec> {
+  async #readSpec(request: CreateRequest): Promise<UserSpec> {
     const config = request.config ?? (await this.#readConfig(request));
     checkLabels(config.process);
     const refused = unsupported(config, this.#cgroups.mode === 'v2' ? 2 : 1);
@@ -610,8 +623,11 @@ export class Runtime implements ContainerRuntime {
         },
       );
     }
-    const own = this.#user === undefined ? config : specForUser(config, this.#user);
-    return withMemoryAnnotations(own, this.#cgroups.mode === 'v2');
+    const own =
+      this.#user === undefined
+        ? { spec: config, helpers: {} }
+        : specForUser(config, this.#user, await subordinatesOf(this.#user));
+    return { ...own, spec: withMemoryAnnotations(own.spec, this.#cgroups.mode === 'v2') };
   }
 
   async #readConfig(request: CreateRequest): Promise<Spec> {
@@ -644,7 +660,9 @@ export class Runtime implements ContainerRuntime {
       caller,
       netDevices: await planNetDevices(spec, caller?.network),
       unprivileged: this.#user !== undefined,
-      rootfsOverlay: request.rootfsOverlay,
+      rootIsUser: this.#user !== undefined && rootIsUser(spec, this.#user),
+      idHelpers: record.idHelpers,
+      rootfsOverlay: await this.#viewOf(request),
       bindDevices: this.#inUserNamespace,
       noPivotRoot: request.noPivotRoot,
       noNewKeyring: request.noNewKeyring,
@@ -662,11 +680,18 @@ export class Runtime implements ContainerRuntime {
       next: spec.hooks?.poststart === undefined ? this.#nextOf(request, record) : undefined,
     });
     const error = playError(tape, result);
-    if (error !== undefined) throw explainHookError(error, result.page);
+    if (error !== undefined) throw explainHookError(explainIdError(error, result.page), result.page);
     record.cleanup = result.cleanup;
     const pid = Number(readPage(result.page).slots[0] ?? 0n);
     if (caller === undefined) await record.registered;
     else if (record.pid === 0) record.pid = pid;
+  }
+
+  /** Who is not the machine's root may have to show a folder piece by piece. */
+  async #viewOf({ rootfsOverlay }: CreateRequest): Promise<RootfsOverlay | undefined> {
+    if (rootfsOverlay === undefined || (this.#user === undefined && !this.#inUserNamespace))
+      return rootfsOverlay;
+    return { ...rootfsOverlay, entries: await entriesOf(rootfsOverlay.lower) };
   }
 
   /** A hook that fails ends the container (runtime.md, "Lifecycle", step 10). */

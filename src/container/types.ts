@@ -93,6 +93,23 @@ export interface BundleFile {
   keep?: boolean;
 }
 
+/** A root filesystem that is a copy-on-write view of a folder of the host. */
+export interface RootfsOverlay {
+  lower: string;
+  /** Of `lower`: where the folder as a whole cannot be shown, they are shown one by one (compile/host-view.ts). */
+  entries?: readonly HostEntry[];
+}
+
+/** `empty`: a folder whose contents are not shown. */
+export interface HostEntry {
+  name: string;
+  kind: 'folder' | 'empty' | 'file' | 'link';
+  /** Permission bits. */
+  mode: number;
+  /** Where a link leads. */
+  link?: string;
+}
+
 export interface CreateRequest {
   key: ContainerKey;
   /** Absolute path of the folder with config.json. */
@@ -100,7 +117,7 @@ export interface CreateRequest {
   /** Mounted onto <bundle>/rootfs in the host's mount namespace before anything else; unmounted at delete. */
   rootfsMounts: MountSpec[];
   /** The root is a copy-on-write view of `lower`, held by a tmpfs that vanishes with the container. */
-  rootfsOverlay?: { lower: string };
+  rootfsOverlay?: RootfsOverlay;
   stdio: StdioPaths;
   settings?: ProcessSettings;
   /** With `settings.schedCore`: an init whose cores this container shares. */

@@ -34,10 +34,10 @@ import {
   hasNewUserNamespace,
   inUserNamespace,
   makeGate,
+  mapIds,
   mapsOf,
   openGate,
   openProcess,
-  writeMaps,
 } from './user-namespace.ts';
 
 export type { CreateInput } from './input.ts';
@@ -98,7 +98,10 @@ export function compileCreate(input: CreateInput): AssembledTape {
   tape.store(pid, tape.slot(0), 8);
   if (gate !== undefined) {
     const process = openProcess(program, pid);
-    if (ownIds) writeMaps(program, process, mapsOf(input.spec, input.unprivileged !== true));
+    if (ownIds) {
+      const maps = mapsOf(input.spec, input.unprivileged !== true, input.idHelpers);
+      mapIds(program, { pid, process }, maps);
+    }
     if (ownNetwork && netDevices.length > 0) {
       const namespace = openNetwork(program, process);
       moveNetDevices(program, netDevices, namespace);

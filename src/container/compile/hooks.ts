@@ -208,7 +208,7 @@ function limitTime(program: Program, pidfd: Reg, seconds: number): Reg {
 }
 
 /** The last bytes of its output, its status and whether it was late, into the shared page. */
-function reportFailure(
+export function reportFailure(
   program: Program,
   index: number,
   output: Reg,
@@ -231,7 +231,7 @@ function reportFailure(
 }
 
 /** A file in memory, close-on-exec. */
-function memoryFile(program: Program, name: string): Reg {
+export function memoryFile(program: Program, name: string): Reg {
   const { tape } = program;
   const file = tape.reg(name);
   const sealed = tape.label('sealed');

@@ -40,7 +40,7 @@ import { register } from './register.ts';
 import type { Rendezvous } from './rendezvous.ts';
 import { attachRoot, enterRoot } from './root.ts';
 import { handOverListener, listens } from './seccomp-listener.ts';
-import type { Sources } from './sources.ts';
+import { openSources, type Sources } from './sources.ts';
 import type { OpenStream } from './streams.ts';
 import { enterTimeNamespace } from './time-namespace.ts';
 import { becomeMappedRoot, type Gate, inUserNamespace, passGate } from './user-namespace.ts';
@@ -86,10 +86,16 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
   tape.syscall('prctl', [PR_SET_DUMPABLE, 0, 0, 0, 0]);
   tape.syscall('setsid', []);
   joinAfterClone(program, inheritance.joined);
-  if (inUserNamespace(spec)) becomeMappedRoot(program);
+  let { sources } = inheritance;
+  if (inUserNamespace(spec)) {
+    // The container's root is another than the user, who can reach these paths and has all rights to mounts by now.
+    if (input.unprivileged === true && input.rootIsUser !== true)
+      sources = openSources(program, { ...input, unprivileged: false });
+    becomeMappedRoot(program);
+  }
 
-  attachRoot(program, input, inheritance.sources);
-  compileMounts(program, input, inheritance.sources);
+  attachRoot(program, input, sources);
+  compileMounts(program, input, sources);
   makeDevices(program, spec, input.bindDevices === true);
   const nullDevice = (spec.linux?.maskedPaths ?? []).length > 0 ? openNullDevice(program, spec) : undefined;
   const slave = channel === undefined ? undefined : makeConsole(program, input, channel);

@@ -3,7 +3,7 @@ import type { CgroupHost } from '../../cgroup/hierarchy.ts';
 import type { CgroupPlan } from '../../cgroup/plan.ts';
 import type { Spec } from '../../oci/types.ts';
 import type { StdioPlan } from '../stdio.ts';
-import type { BundleFile, CallerContext, MountSpec, ProcessSettings } from '../types.ts';
+import type { BundleFile, CallerContext, MountSpec, ProcessSettings, RootfsOverlay } from '../types.ts';
 import type { NetDevicePlan } from './net-devices.ts';
 
 export interface CreateInput {
@@ -17,8 +17,8 @@ export interface CreateInput {
   rootfs: string;
   /** Mounted onto <bundle>/rootfs in the host's mount namespace. */
   rootfsMounts: readonly MountSpec[];
-  /** The root is a copy-on-write view of this folder: overlay on a tmpfs that only the container's mount namespace has. */
-  rootfsOverlay?: { lower: string };
+  /** The root is a copy-on-write view: overlay on a tmpfs that only the container's mount namespace has. */
+  rootfsOverlay?: RootfsOverlay;
   stateDir: string;
   /** Folder of Wherry's own programs. */
   libexec: string;
@@ -31,6 +31,10 @@ export interface CreateInput {
   netDevices?: readonly NetDevicePlan[] | undefined;
   /** Whoever plays is an ordinary user: maps, mounts and ids only through a user namespace of its own. */
   unprivileged?: boolean;
+  /** The container's root is that user: what one may reach the other may. */
+  rootIsUser?: boolean;
+  /** What writes the maps of ids that whoever plays may not write; absent: it may. */
+  idHelpers?: IdHelpers;
   /** Whoever plays is root of a user namespace only, which may make no device nodes: those of the host are bound. */
   bindDevices?: boolean;
   noPivotRoot?: boolean;
@@ -41,6 +45,12 @@ export interface CreateInput {
   settings?: ProcessSettings;
   /** Pid of the init whose scheduling cookie is taken over. */
   schedCoreWith?: number;
+}
+
+/** Paths of newuidmap(1) and newgidmap(1). */
+export interface IdHelpers {
+  uid?: string;
+  gid?: string;
 }
 
 /** Descriptors that whoever spawns a player gives it (docs/internals.md, "The tape"). */

@@ -15,7 +15,9 @@ import {
 } from '../../linux/constants.ts';
 import type { Spec } from '../../oci/types.ts';
 import type { SyscallOptions } from '../../tape/tape.ts';
+import type { RootfsOverlay } from '../types.ts';
 import { newFilesystem } from './filesystem.ts';
+import { mountView } from './host-view.ts';
 import type { CreateInput } from './input.ts';
 import type { Program } from './program.ts';
 import { cutOffHost, keepsPeers, propagateRoot } from './propagation.ts';
@@ -41,9 +43,7 @@ export function attachRoot(program: Program, input: CreateInput, sources: Source
   cutOffHost(program, spec);
   if (sources.root === undefined) {
     const rootfs =
-      input.rootfsOverlay === undefined
-        ? input.rootfs
-        : mountOverlay(program, input, input.rootfsOverlay.lower);
+      input.rootfsOverlay === undefined ? input.rootfs : mountOverlay(program, input, input.rootfsOverlay);
     program.step('root.path', `attach the root filesystem ${rootfs}`);
     const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE;
     tape.syscall('open_tree', [AT_FDCWD, rootfs, flags], { into: program.root });
@@ -83,26 +83,19 @@ function hooksLookForIt(spec: Spec): boolean {
   return prestart.length + createRuntime.length + createContainer.length > 0 && !keepsPeers(spec);
 }
 
-/** A tmpfs over the (empty) rootfs folder holds the changes; the overlay of both lies in it. Returns its path. */
-function mountOverlay(program: Program, input: CreateInput, lower: string): string {
+/** A tmpfs over the (empty) rootfs folder holds the changes; the view lies in it. Returns its path. */
+function mountOverlay(program: Program, input: CreateInput, { lower, entries }: RootfsOverlay): string {
   const { tape } = program;
   program.step('root.path', `lay a copy-on-write view over ${lower}`);
   const parameters: [string, string][] = [['mode', '755']];
   const changes = newFilesystem(program, 'tmpfs', 'tmpfs', { parameters, attrSet: 0 }, 'root.path');
   const place = tape.syscall('openat', [AT_FDCWD, input.rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC, 0]);
   program.attach(changes, place);
-  for (const folder of ['upper', 'work', 'merged']) tape.syscall('mkdirat', [changes, folder, 0o755]);
-  const merged = `${input.rootfs}/merged`;
-  const options = `lowerdir=${escapeOverlay(lower)},upperdir=${escapeOverlay(`${input.rootfs}/upper`)},workdir=${escapeOverlay(`${input.rootfs}/work`)}`;
-  tape.syscall('mount', ['overlay', merged, 'overlay', 0, options]);
+  const view = { changes, path: input.rootfs, lower, userAttributes: entries !== undefined };
+  const merged = mountView(program, view, entries);
   program.close(changes);
   program.close(place);
   return merged;
-}
-
-/** Signs that overlayfs's option parser takes for itself. */
-function escapeOverlay(path: string): string {
-  return path.replaceAll(/[\\:,]/g, '\\$&');
 }
 
 /** pivot_root(2) with both arguments ".": the old root lands on top of the new one and is detached. */

@@ -7,6 +7,8 @@ import { AT_FDCWD, O_CLOEXEC, O_DIRECTORY, O_PATH, O_WRONLY } from '../../linux/
 import type { LinuxIdMapping, Spec } from '../../oci/types.ts';
 import type { Reg } from '../../tape/refs.ts';
 import type { ProcessSettings } from '../types.ts';
+import { runIdHelper } from './id-helper.ts';
+import type { IdHelpers } from './input.ts';
 import { hasNewNamespace } from './namespaces.ts';
 import type { Program } from './program.ts';
 
@@ -92,12 +94,17 @@ export function openProcess(program: Program, pid: Reg): Reg {
   return tape.syscall('openat', [AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0]);
 }
 
+/** One of /proc/PID/{uid_map,gid_map,setgroups} and what goes into it. */
+export interface MapFile {
+  file: string;
+  text: string;
+  field: string;
+  /** Path of newuidmap or newgidmap: it may write what this process may not. */
+  helper?: string;
+}
+
 /** In a process that may: maps are written once, whole, each with one write. */
-export function writeMaps(
-  program: Program,
-  process: Reg,
-  maps: readonly { file: string; text: string; field: string }[],
-): void {
+export function writeMaps(program: Program, process: Reg, maps: readonly MapFile[]): void {
   const { tape } = program;
   for (const { file, text, field } of maps) {
     program.step(field, `write ${JSON.stringify(text)} to ${file}`);
@@ -107,12 +114,40 @@ export function writeMaps(
   }
 }
 
-/** The maps of config.json. Without privileges setgroups(2) is given up first, as the kernel demands (CVE-2014-8989). */
-export function mapsOf(spec: Spec, privileged: boolean): { file: string; text: string; field: string }[] {
+/** In the player: the ids of a process, whose folder of /proc is open, written here or by a helper. */
+export function mapIds(
+  program: Program,
+  { pid, process }: { pid: Reg; process: Reg },
+  maps: readonly MapFile[],
+): void {
+  const own = maps.filter(({ helper }) => helper === undefined);
+  writeMaps(program, process, own);
+  for (const map of maps) {
+    if (map.helper !== undefined) runIdHelper(program, pid, { ...map, helper: map.helper });
+  }
+}
+
+/**
+ * The maps of config.json. Without privileges, and without a helper for the groups, setgroups(2) is given up first, as the kernel
+ * demands (CVE-2014-8989); newgidmap does so itself where /etc/subgid names nothing.
+ */
+export function mapsOf(spec: Spec, privileged: boolean, helpers: IdHelpers = {}): MapFile[] {
+  const { uid, gid } = helpers;
+  const deny = !privileged && gid === undefined;
   return [
-    ...(privileged ? [] : [{ file: 'setgroups', text: 'deny', field: 'linux.gidMappings' }]),
-    { file: 'uid_map', text: mapText(spec.linux?.uidMappings ?? []), field: 'linux.uidMappings' },
-    { file: 'gid_map', text: mapText(spec.linux?.gidMappings ?? []), field: 'linux.gidMappings' },
+    ...(deny ? [{ file: 'setgroups', text: 'deny', field: 'linux.gidMappings' }] : []),
+    {
+      file: 'uid_map',
+      text: mapText(spec.linux?.uidMappings ?? []),
+      field: 'linux.uidMappings',
+      ...(uid !== undefined && { helper: uid }),
+    },
+    {
+      file: 'gid_map',
+      text: mapText(spec.linux?.gidMappings ?? []),
+      field: 'linux.gidMappings',
+      ...(gid !== undefined && { helper: gid }),
+    },
   ];
 }
 
