@@ -20,6 +20,8 @@ import { enableControllers } from './subtree.ts';
 export interface CgroupRequest extends CgroupPathRequest {
   /** linux.resources */
   resources?: LinuxResources;
+  /** Of the host: to whom the cgroup is given (v2 only). */
+  owner?: number;
   /** parseProcCgroup() of the process that a relative cgroupsPath is relative to; default: this process. */
   own?: Record<string, string>;
 }
@@ -42,6 +44,8 @@ export interface CgroupPlan {
   cloneInto: string | undefined;
   /** v2: the eBPF program that decides about devices (device-program.ts); undefined: every device is allowed. */
   deviceProgram?: Uint8Array;
+  /** v2: the folder and those of its files that there are get this owner. */
+  owner?: { uid: number; directory: string; files: readonly string[] };
   /** The container's own directories, to be removed after their descendants (see tree.ts). Parents stay. */
   remove: string[];
   /** What config.json asked for that has no effect on this host: one sentence each. */
@@ -93,6 +97,7 @@ export function planCgroup(
       : settingsV1(resources, { fresh, bfq: () => hasBfq(host, probe) });
   plan.warnings.push(...warnings);
   if (host.mode === 'v2') {
+    if (request.owner !== undefined) plan.owner = ownerOf(request.owner, sample.directory, probe);
     const code = deviceProgram(resources.devices ?? []);
     if (code !== undefined) plan.deviceProgram = code;
     plan.writes.push(...enableControllers(host, sample, settings, plan.create, probe));
@@ -104,6 +109,15 @@ export function planCgroup(
   }
   for (const setting of settings) plan.writes.push(located(setting, host, plan));
   return plan;
+}
+
+/** cgroup-v2.rst, "Delegation": the kernel says which files go along with the folder. */
+function ownerOf(uid: number, directory: string, probe: CgroupProbe): NonNullable<CgroupPlan['owner']> {
+  const files = probe
+    .read('/sys/kernel/cgroup/delegate')
+    ?.split('\n')
+    .filter((name) => name !== '');
+  return { uid, directory, files: files ?? ['cgroup.procs', 'cgroup.subtree_control', 'cgroup.threads'] };
 }
 
 function settingsV1(resources: LinuxResources, facts: CgroupFacts): Settings {

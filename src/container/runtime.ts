@@ -23,6 +23,7 @@ import type { LinuxResources, Spec } from '../oci/types.ts';
 import type { AssembledTape } from '../tape/assemble.ts';
 import { disassemble } from '../tape/disassemble.ts';
 import { playError, readPage } from '../tape/outcome.ts';
+import { cgroupOwner } from './cgroup-owner.ts';
 import { compileCreate } from './compile/create.ts';
 import { compileRemove } from './compile/remove.ts';
 import { execContextOf, hasOwnPidNamespace, loadExecContext, saveExecContext } from './exec-context.ts';
@@ -233,6 +234,7 @@ export class Runtime implements ContainerRuntime {
         defaultParent: this.#parentOf(request.key),
         id: request.key.id,
         resources: spec.linux?.resources,
+        owner: cgroupOwner(spec),
       });
       record.cgroup = { paths: cgroup.paths, relative: cgroup.relative, remove: cgroup.remove };
       for (const warning of cgroup.warnings) this.#log.warn(warning, logFields(request.key));
@@ -586,7 +588,7 @@ export class Runtime implements ContainerRuntime {
     // The bundle's container may run just now: its cgroup is taken as not made yet.
     const probe = { ...realProbe, exists: (path: string) => !path.endsWith(own) && realProbe.exists(path) };
     const wanted = { cgroupsPath, defaultParent: this.#parentOf(key), id, resources: spec.linux?.resources };
-    const cgroup = planCgroup(this.#cgroups, wanted, probe);
+    const cgroup = planCgroup(this.#cgroups, { ...wanted, owner: cgroupOwner(spec) }, probe);
     const seccomp = spec.linux?.seccomp;
     const tape = compileCreate({
       token: 0n,

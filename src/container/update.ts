@@ -48,8 +48,8 @@ export async function updateResources(
     const options = { deadline: PLAY_DEADLINE_MS, inProcess: true };
     return playError(tape, await host.play(nextToken(), tape.image, options));
   };
-  if (plan.writes.length === 0 && plan.deviceProgram === undefined) return plan.warnings;
-  const error = await play(plan.writes, plan.deviceProgram);
+  const nothing = plan.writes.length === 0 && plan.deviceProgram === undefined;
+  const error = nothing ? undefined : await play(plan.writes, plan.deviceProgram);
   if (error === undefined) {
     if (rules !== undefined) record.deviceRules = rules;
     return plan.warnings;

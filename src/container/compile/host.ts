@@ -68,6 +68,19 @@ export function createCgroup(program: Program, plan: CgroupPlan): void {
   }
   if (plan.deviceProgram !== undefined && plan.paths[''] !== undefined)
     setDeviceProgram(program, plan.paths[''], plan.deviceProgram);
+  if (plan.owner !== undefined) giveCgroup(program, plan.owner);
+}
+
+function giveCgroup(program: Program, { uid, directory, files }: NonNullable<CgroupPlan['owner']>): void {
+  const { tape } = program;
+  program.step('linux.uidMappings', `give the cgroup ${directory} to user ${uid}`);
+  tape.syscall('fchownat', [AT_FDCWD, directory, uid, -1, 0]);
+  for (const file of files) {
+    // Files of controllers that this cgroup has not.
+    const missing = tape.label('missing');
+    tape.syscall('fchownat', [AT_FDCWD, `${directory}/${file}`, uid, -1, 0], { on: { ENOENT: missing } });
+    tape.place(missing);
+  }
 }
 
 /** The host's part of mount(2): flags by option. */
