@@ -22,6 +22,7 @@ export async function runInGuest(
   command: string,
   onLine: (line: string) => void,
   limit: number,
+  kernelOptions: readonly string[] = [],
 ): Promise<GuestResult> {
   if (process.arch !== 'x64') throw new Error('the guest is x86_64 only');
   installTools();
@@ -30,7 +31,7 @@ export async function runInGuest(
   try {
     const payload = join(work, 'payload.ext4');
     await makePayload(payload, command);
-    return await boot(image, payload, join(work, 'console.log'), onLine, limit);
+    return await boot(image, payload, join(work, 'console.log'), onLine, limit, kernelOptions);
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
@@ -42,6 +43,7 @@ async function boot(
   consoleLog: string,
   onLine: (line: string) => void,
   limit: number,
+  kernelOptions: readonly string[],
 ): Promise<GuestResult> {
   const drive = (file: string): string[] => [
     '-drive',
@@ -55,7 +57,7 @@ async function boot(
       ...['-kernel', image.kernel, '-initrd', image.initrd],
       ...[
         '-append',
-        'console=ttyS0 quiet panic=-1 mitigations=off psi=1 systemd.show_status=no tsc=reliable',
+        `console=ttyS0 quiet panic=-1 mitigations=off psi=1 systemd.show_status=no tsc=reliable ${kernelOptions.join(' ')}`,
       ],
       ...drive(image.disk),
       ...drive(payload),

@@ -17,16 +17,9 @@ export interface CgroupPathRequest {
 /** Given a process' own cgroup in a hierarchy, the container's in it. */
 export type CgroupPath = (own: string) => string;
 
-/** invalid-argument for paths that leave the hierarchy or name its root; also for systemd's form, which systemd.ts reads. */
+/** invalid-argument for paths that leave the hierarchy or name its root. */
 export function resolveCgroupsPath(request: CgroupPathRequest): CgroupPath {
   const { cgroupsPath, id, defaultParent = DEFAULT_PARENT } = request;
-  if (isSystemdForm(cgroupsPath)) {
-    throw new WherryError(
-      'invalid-argument',
-      `${FIELD}: ${JSON.stringify(cgroupsPath)} has the systemd cgroup driver's form, slice:prefix:name`,
-      { path: FIELD, hint: 'ask for that driver (--systemd-cgroup) or give a path such as /parent/name' },
-    );
-  }
   const wanted = cgroupsPath === '' ? `${defaultParent}/${id}` : cgroupsPath;
   // Cleaning "a/../b" would be a guess at what was meant; a path that climbs is an attempt or a mistake.
   if (wanted.split('/').includes('..')) refuse(wanted, 'must not contain ".."');
@@ -36,8 +29,11 @@ export function resolveCgroupsPath(request: CgroupPathRequest): CgroupPath {
   return posix.isAbsolute(wanted) ? () => clean : (own) => posix.join(own, clean);
 }
 
-/** `slice:prefix:name`, where the slice may be left out. Only colons do not make it: a path may contain them. */
-function isSystemdForm(path: string): boolean {
+/**
+ * `slice:prefix:name`, where the slice may be left out. Only colons do not make it: a path may contain them. Without the systemd driver it
+ * is a path like any other, as with runc and crun.
+ */
+export function isSystemdForm(path: string): boolean {
   const parts = path.split(':');
   return parts.length === 3 && !path.includes('/') && (parts[0] === '' || parts[0]!.endsWith('.slice'));
 }

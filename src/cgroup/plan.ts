@@ -12,7 +12,7 @@ import { deviceSettings } from './devices-v1.ts';
 import { below, type CgroupHost, type Hierarchy } from './hierarchy.ts';
 import { type CgroupFacts, limitsV1 } from './limits-v1.ts';
 import { type CgroupV2Facts, limitsV2 } from './limits-v2.ts';
-import { type CgroupPath, type CgroupPathRequest, resolveCgroupsPath } from './paths.ts';
+import { type CgroupPath, type CgroupPathRequest, isSystemdForm, resolveCgroupsPath } from './paths.ts';
 import { type CgroupProbe, realProbe } from './probe.ts';
 import { type CgroupWrite, checkResources, type Setting, type Settings } from './setting.ts';
 import { enableControllers } from './subtree.ts';
@@ -96,6 +96,11 @@ export function planCgroup(
       ? limitsV2(resources, factsV2(host, fresh, probe))
       : settingsV1(resources, { fresh, bfq: () => hasBfq(host, probe) });
   plan.warnings.push(...warnings);
+  if (isSystemdForm(request.cgroupsPath)) {
+    plan.warnings.push(
+      `linux.cgroupsPath ${JSON.stringify(request.cgroupsPath)} is taken as a path: --systemd-cgroup was not asked for`,
+    );
+  }
   if (host.mode === 'v2') {
     if (request.owner !== undefined) plan.owner = ownerOf(request.owner, sample.directory, probe);
     const code = deviceProgram(resources.devices ?? []);

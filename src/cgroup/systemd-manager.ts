@@ -2,21 +2,21 @@
  * Units of systemd by D-Bus. One connection is kept open; while a call is under way it is looked at every few milliseconds, so that the
  * event loop is never held up, and otherwise nothing is expected from it.
  */
-import { WherryError } from '../errors.ts';
-import { Bus, type BusMessage, type BusValue } from '../linux/sdbus.ts';
-import type { Property } from './systemd.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type ErrorKind, WherryError } from '../errors.ts';
+import { Bus, type BusMessage, type BusProperty, type BusValue } from '../linux/sdbus.ts';
 
 const LOOK_EVERY_MS = 2;
+/** For one answer; and for a connection that was lost to work again. */
 const DEADLINE_MS = 30_000;
-/** errnos that sd-bus makes of systemd's error names. */
-const EEXIST = 17;
-const NOT_LOADED = [2 /* ENOENT */, 113 /* EHOSTUNREACH */];
+const TRY_AGAIN_MS = 100;
 
 const manager = {
   destination: 'org.freedesktop.systemd1',
   path: '/org/freedesktop/systemd1',
   interface: 'org.freedesktop.systemd1.Manager',
 };
+const properties = { ...manager, interface: 'org.freedesktop.DBus.Properties' };
 const driver = {
   destination: 'org.freedesktop.DBus',
   path: '/org/freedesktop/DBus',
@@ -32,35 +32,63 @@ export class SystemdManager {
   readonly #which: 'system' | 'user';
   readonly #waiters = new Set<Waiter>();
   #bus: Bus | undefined;
+  /** There is a bus, so its absence is a restart. */
+  #wasConnected = false;
+  #controlGroup: string | undefined;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(which: 'system' | 'user' = 'system') {
     this.#which = which;
   }
 
-  /** Resolves when the unit runs. already-exists when there is one of this name. */
-  async start(unit: string, properties: readonly Property[]): Promise<void> {
-    await this.#job(unit, 'StartTransientUnit', 'ssa(sv)a(sa(sv))', [
-      unit,
-      'replace',
-      properties as unknown as BusValue[],
-      [],
-    ]);
+  /**
+   * Resolves when the unit runs. already-exists when there is one of this name.
+   * @param isOurs asked when there is one after a lost connection: whether the call before the loss has made it
+   */
+  async start(unit: string, properties: readonly BusProperty[], isOurs: () => boolean): Promise<void> {
+    const args = [unit, 'replace', properties as unknown as BusValue[], []];
+    const once = () => this.#job(unit, 'StartTransientUnit', 'ssa(sv)a(sa(sv))', args);
+    const unlessOurs = (error: unknown) => {
+      if (!isKind(error, 'already-exists')) throw error;
+      return isOurs();
+    };
+    await this.#patiently(async () => {
+      try {
+        await once();
+      } catch (error) {
+        if (unlessOurs(error)) return;
+        // A failed unit of before keeps the name until it is forgotten.
+        await this.#forgetFailure(unit);
+        await once();
+      }
+    });
   }
 
   /** Resolves when the unit has ended and is forgotten; one that is not there is fine. */
   async stop(unit: string): Promise<void> {
-    try {
-      await this.#job(unit, 'StopUnit', 'ss', [unit, 'replace']);
-    } catch (error) {
-      if (!(error instanceof WherryError) || error.kind !== 'not-found') throw error;
-    }
-    // Of a failed unit something stays to be looked at, and its name stays taken.
-    await this.#call('ResetFailedUnit', 's', [unit]).catch(() => {});
+    await this.#patiently(async () => {
+      try {
+        await this.#job(unit, 'StopUnit', 'ss', [unit, 'replace']);
+      } catch (error) {
+        if (!isKind(error, 'not-found')) throw error;
+      }
+      await this.#forgetFailure(unit);
+    });
   }
 
-  async setProperties(unit: string, properties: readonly Property[]): Promise<void> {
-    await this.#call('SetUnitProperties', 'sba(sv)', [unit, true, properties as unknown as BusValue[]]);
+  /** Until the next boot only, as the unit itself. */
+  async setProperties(unit: string, properties: readonly BusProperty[]): Promise<void> {
+    const args = [unit, true, properties as unknown as BusValue[]];
+    await this.#patiently(() => this.#call(manager, 'SetUnitProperties', 'sba(sv)', args));
+  }
+
+  /** Where the manager's own units begin in the hierarchy: '' for the system's, /user.slice/… for a user's. */
+  async controlGroup(): Promise<string> {
+    const args = [manager.interface, 'ControlGroup'];
+    this.#controlGroup ??= String(
+      (await this.#patiently(() => this.#call(properties, 'Get', 'ss', args))).args[0] ?? '',
+    ).replace(/\/$/, '');
+    return this.#controlGroup;
   }
 
   close(): void {
@@ -68,6 +96,29 @@ export class SystemdManager {
     this.#timer = undefined;
     this.#bus?.close();
     this.#bus = undefined;
+  }
+
+  /** Of a failed unit something stays to be looked at, and its name stays taken. */
+  async #forgetFailure(unit: string): Promise<void> {
+    try {
+      await this.#call(manager, 'ResetFailedUnit', 's', [unit]);
+    } catch (error) {
+      if (isKind(error, 'unavailable')) throw error;
+    }
+  }
+
+  /** Again while the connection is lost: the bus is restarted, or systemd executes itself anew. */
+  async #patiently<T>(act: () => Promise<T>): Promise<T> {
+    const until = performance.now() + DEADLINE_MS;
+    for (;;) {
+      try {
+        return await act();
+      } catch (error) {
+        const canWait = isKind(error, 'unavailable') && this.#wasConnected && performance.now() < until;
+        if (!canWait) throw error;
+        await sleep(TRY_AGAIN_MS);
+      }
+    }
   }
 
   /** A call that makes a job, and the signal that it is done. */
@@ -84,7 +135,7 @@ export class SystemdManager {
       if (job !== undefined && removed.has(job)) finish(message);
     });
     try {
-      const reply = await this.#call(member, signature, args);
+      const reply = await this.#call(manager, member, signature, args);
       job = String(reply.args[0] ?? '');
       const result = removed.get(job) ?? String((await done.promise).args[3]);
       if (result !== 'done') {
@@ -98,21 +149,35 @@ export class SystemdManager {
     }
   }
 
-  async #call(member: string, signature: string, args: readonly BusValue[]): Promise<BusMessage> {
-    const cookie = this.#connected().call(manager, member, signature, args);
+  async #call(
+    target: typeof manager,
+    member: string,
+    signature: string,
+    args: readonly BusValue[],
+  ): Promise<BusMessage> {
+    const cookie = this.#connected().call(target, member, signature, args);
     const reply = await this.#wait((message, finish) => {
       if ((message.kind === 'return' || message.kind === 'error') && message.answers === cookie)
         finish(message);
     }).promise;
+    this.#wasConnected = true;
     if (reply.kind !== 'error') return reply;
-    const kind =
-      reply.errno === EEXIST ? 'already-exists' : NOT_LOADED.includes(reply.errno) ? 'not-found' : 'internal';
-    throw new WherryError(kind, `systemd: ${member}: ${reply.args[0] ?? 'refused'}`, { errno: reply.errno });
+    throw new WherryError(kindOf(reply), `systemd: ${member}: ${reply.args[0] ?? 'refused'}`, {
+      errno: reply.errno,
+    });
   }
 
   #connected(): Bus {
+    // Nobody has looked at the connection since the last call; its end would only show when an answer does not come.
+    if (this.#bus !== undefined && this.#waiters.size === 0) this.#look();
     if (this.#bus === undefined) {
-      const bus = new Bus(this.#which);
+      let bus: Bus;
+      try {
+        bus = new Bus(this.#which);
+      } catch (error) {
+        if (!this.#wasConnected) throw error;
+        throw new WherryError('unavailable', 'the connection to D-Bus is lost', { cause: error });
+      }
       // Without a subscriber systemd tells of no jobs.
       bus.call(manager, 'Subscribe', '', []);
       this.#bus = bus;
@@ -169,4 +234,14 @@ export class SystemdManager {
     }
     for (const message of messages) for (const waiter of [...this.#waiters]) waiter.take(message);
   }
+}
+
+function kindOf({ error }: BusMessage): ErrorKind {
+  if (error === 'org.freedesktop.systemd1.NoSuchUnit') return 'not-found';
+  if (error === 'org.freedesktop.systemd1.UnitExists') return 'already-exists';
+  return error === undefined ? 'internal' : 'unavailable';
+}
+
+function isKind(error: unknown, kind: ErrorKind): boolean {
+  return error instanceof WherryError && error.kind === kind;
 }

@@ -75,7 +75,7 @@ export function planUpdate(
 }
 
 /** What the kernel or the check needs beside what was given: the other half of a pair, as it is now. */
-function completed(
+export function completed(
   given: LinuxResources,
   v2: boolean,
   read: (controller: string, file: string) => string | undefined,

@@ -13,6 +13,7 @@ import { type CgroupPlan, planCgroup } from '../cgroup/plan.ts';
 import { realProbe } from '../cgroup/probe.ts';
 import { type CgroupReader, openCgroupReader } from '../cgroup/reader.ts';
 import type { CgroupStats } from '../cgroup/stats.ts';
+import { isSliceName, type SystemdUnit } from '../cgroup/systemd.ts';
 import { foldersIn, removalOrder } from '../cgroup/tree.ts';
 import { type ErrorKind, WherryError } from '../errors.ts';
 import { fault } from '../fault.ts';
@@ -49,7 +50,7 @@ import {
   type UserSpec,
   withoutCgroups,
 } from './rootless.ts';
-import { Scopes } from './scopes.ts';
+import { type OpenUnit, Scopes } from './scopes.ts';
 import { planStdio, type StdioPlan } from './stdio.ts';
 import { StateStore, scopeFolder } from './store.ts';
 import { assertResized, DRAIN_MS } from './streams.ts';
@@ -228,7 +229,8 @@ export class Runtime implements ContainerRuntime {
         request.rootfsOverlay?.lower ?? rootfsOf(given, request.bundle),
         request.rootfsMounts,
       );
-      const unit = request.systemdCgroup === true ? this.#scopes.unitOf(spec, request.key.id) : undefined;
+      const unit =
+        request.systemdCgroup === true ? await this.#scopes.unitOf(spec, request.key.id) : undefined;
       const cgroup = planCgroup(this.#cgroups, {
         cgroupsPath: unit?.path ?? spec.linux?.cgroupsPath ?? '',
         defaultParent: this.#parentOf(request.key),
@@ -244,6 +246,8 @@ export class Runtime implements ContainerRuntime {
       record.rootfs = rootfsOf(spec, request.bundle);
       const seccomp = spec.linux?.seccomp;
       const filter = seccomp === undefined ? undefined : await compileSeccomp(seccomp);
+      // A scope is in the intent too: who undoes a half-made container stops it.
+      record.unit = unit === undefined || isSliceName(unit.name) ? undefined : unit.name;
       this.#store.claim(dir, request.key);
       claimed = true;
       fault('create.claimed');
@@ -256,12 +260,11 @@ export class Runtime implements ContainerRuntime {
       saved.catch(() => {});
       record.filtered = filter !== undefined;
       record.oomKills = oomKills(cgroup.paths, this.#cgroups.mode);
-      const leaveScope = unit === undefined ? undefined : await this.#scopes.open(unit, request.key.id, spec);
-      record.unit = unit?.name;
+      const scope = unit === undefined ? undefined : await this.#openScope(unit, record, spec);
       try {
         await this.#playCreate(request, record, spec, cgroup, filter);
       } finally {
-        await leaveScope?.();
+        await scope?.leave();
       }
       fault('create.played');
       this.#watchOomsSoon(record);
@@ -454,12 +457,17 @@ export class Runtime implements ContainerRuntime {
   async update(key: ContainerKey, resources: LinuxResources, context: OperationContext): Promise<string[]> {
     const record = this.#get(key);
     if (record.exit !== undefined || record.status === 'creating') throw notRunning('failed-precondition');
-    const warnings = await updateResources(record, resources, {
-      cgroups: this.#cgroups,
-      host: context.host ?? this.#keel,
-      nextToken: () => this.#nextToken++,
-    });
-    if (record.unit !== undefined) await this.#scopes.update(record.unit, resources);
+    const write = () =>
+      updateResources(record, resources, {
+        cgroups: this.#cgroups,
+        host: context.host ?? this.#keel,
+        nextToken: () => this.#nextToken++,
+      });
+    const { warnings, devices } = await write();
+    if (record.unit !== undefined) {
+      await this.#scopes.update(record, { ...resources, devices }, this.#freezer(record));
+      await write();
+    }
     if (resources.devices !== undefined) this.#store.save(record);
     return warnings;
   }
@@ -755,6 +763,18 @@ export class Runtime implements ContainerRuntime {
         ...logFields(record.key),
         error: String(error),
       });
+    }
+  }
+
+  async #openScope(unit: SystemdUnit, record: ContainerRecord, spec: Spec): Promise<OpenUnit> {
+    try {
+      const scope = await this.#scopes.open(unit, record.key.id, spec, record.cgroup?.paths ?? {});
+      record.unit = scope.isOurs ? unit.name : undefined;
+      return scope;
+    } catch (error) {
+      // One of this name that is somebody else's must not be stopped when this create is undone.
+      if (error instanceof WherryError && error.kind === 'already-exists') record.unit = undefined;
+      throw error;
     }
   }
 

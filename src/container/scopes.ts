@@ -1,78 +1,143 @@
 /** The systemd driver: a container's cgroup is that of a transient unit, which is there before the init and goes after it. */
+import { readFileSync } from 'node:fs';
 import type { CgroupMode } from '../cgroup/hierarchy.ts';
-import { resourceProperties, type SystemdUnit, systemdUnit, unitProperties } from '../cgroup/systemd.ts';
+import { realProbe } from '../cgroup/probe.ts';
+import {
+  isSliceName,
+  type SystemdUnit,
+  system,
+  systemdUnit,
+  type UnitManager,
+  unitProperties,
+} from '../cgroup/systemd.ts';
+import { deviceProperties } from '../cgroup/systemd-devices.ts';
 import { SystemdManager } from '../cgroup/systemd-manager.ts';
+import { resourceProperties } from '../cgroup/systemd-resources.ts';
+import { completed } from '../cgroup/update.ts';
 import { WherryError } from '../errors.ts';
 import type { LinuxResources, Spec } from '../oci/types.ts';
 import { playError, readPage } from '../tape/outcome.ts';
 import { compilePlaceholder } from './compile/placeholder.ts';
 import type { Keel } from './keel.ts';
+import type { ContainerRecord } from './record.ts';
 
 const DEADLINE_MS = 10_000;
 const SIGKILL = 9;
+
+/** What stops every process of the container while systemd writes v1's device files, which for a moment allow nothing. */
+export interface Standstill {
+  freeze(): Promise<void>;
+  thaw(): Promise<void>;
+}
+
+export interface OpenUnit {
+  /** false: a slice that was there before, which is not ours to stop. */
+  isOurs: boolean;
+  leave(): Promise<void>;
+}
 
 export class Scopes {
   readonly #mode: CgroupMode;
   readonly #keel: Keel;
   readonly #nextToken: () => bigint;
-  readonly #systemd = new SystemdManager('system');
+  readonly #isUser = process.getuid?.() !== 0;
+  readonly #systemd: SystemdManager;
 
   constructor(mode: CgroupMode, keel: Keel, nextToken: () => bigint) {
     this.#mode = mode;
     this.#keel = keel;
     this.#nextToken = nextToken;
+    this.#systemd = new SystemdManager(this.#isUser ? 'user' : 'system');
   }
 
-  /** Which unit a container is. Throws unimplemented without cgroup v2 and for users. */
-  unitOf(spec: Spec, id: string): SystemdUnit {
-    if (this.#mode !== 'v2') {
+  /** Which unit a container is. Throws failed-precondition where systemd can have no cgroup for it. */
+  async unitOf(spec: Spec, id: string): Promise<SystemdUnit> {
+    const path = 'linux.cgroupsPath';
+    if (this.#mode === 'none') {
+      throw new WherryError('failed-precondition', '--systemd-cgroup: no cgroup filesystem is mounted', {
+        path,
+        hint: 'the systemd cgroup driver needs systemd as init; leave the option out',
+      });
+    }
+    if (this.#isUser && this.#mode !== 'v2') {
       throw new WherryError(
-        'unimplemented',
-        '--systemd-cgroup: the systemd cgroup driver is supported on cgroup v2 only',
-        { path: 'linux.cgroupsPath', hint: 'use the cgroupfs driver and a path such as /parent/name' },
+        'failed-precondition',
+        '--systemd-cgroup: on cgroup v1 systemd gives nothing to users',
+        { path, hint: 'boot with cgroup v2 alone (systemd.unified_cgroup_hierarchy=1)' },
       );
     }
-    if (process.getuid?.() !== 0) {
-      throw new WherryError(
-        'unimplemented',
-        '--systemd-cgroup: the systemd cgroup driver is supported for root only',
-        {
-          path: 'linux.cgroupsPath',
-          hint: 'use the cgroupfs driver below a cgroup that is delegated to you',
-        },
-      );
-    }
-    return systemdUnit(spec.linux?.cgroupsPath ?? '', id);
+    return systemdUnit(spec.linux?.cgroupsPath ?? '', id, await this.#manager());
   }
 
-  /** Starts the unit. Afterwards its cgroup is there and stays until the returned function is called, or longer if others are in it. */
-  async open(unit: SystemdUnit, id: string, spec: Spec): Promise<() => Promise<void>> {
+  async #manager(): Promise<UnitManager> {
+    if (!this.#isUser) return system;
+    return { controlGroup: await this.#systemd.controlGroup(), defaultSlice: 'user.slice' };
+  }
+
+  /** Starts the unit. Afterwards its cgroup is there and stays until `leave` is called, or longer if others are in it. */
+  async open(
+    unit: SystemdUnit,
+    id: string,
+    spec: Spec,
+    paths: Readonly<Record<string, string>>,
+  ): Promise<OpenUnit> {
+    const { annotations = {} } = spec;
+    const request = { id, resources: spec.linux?.resources ?? {}, annotations, mode: this.#mode };
+    if (isSliceName(unit.name)) {
+      // systemd starts a slice anew that is there already and holds others.
+      const isOurs = !realProbe.exists(paths[''] ?? paths['name=systemd'] ?? '');
+      await this.#systemd.start(unit.name, unitProperties(unit, { ...request, pid: 0 }), () => true);
+      return { isOurs, leave: async () => {} };
+    }
+    // What is wrong with the values is said before anything is made.
+    unitProperties(unit, { ...request, pid: 0 });
     const token = this.#nextToken();
     const tape = compilePlaceholder(token);
     const result = await this.#keel.play(token, tape.image, { deadline: DEADLINE_MS });
     const error = playError(tape, result);
     if (error !== undefined) throw error;
-    const end = async () => {
+    const leave = async () => {
       await this.#keel.signal(token, SIGKILL);
       await this.#keel.release(token);
     };
     try {
       const pid = Number(readPage(result.page).slots[0] ?? 0n);
-      await this.#systemd.start(
-        unit.name,
-        unitProperties(unit, id, pid, spec.linux?.resources ?? {}, spec.annotations ?? {}),
+      await this.#systemd.start(unit.name, unitProperties(unit, { ...request, pid }), () =>
+        isIn(pid, unit.path),
       );
     } catch (thrown) {
-      await end();
+      await leave();
       throw thrown;
     }
-    return end;
+    return { isOurs: true, leave };
   }
 
-  /** systemd is told too, or its next reload would bring the old values back. */
-  async update(unit: string, resources: LinuxResources): Promise<void> {
-    const properties = resourceProperties(resources);
-    if (properties.length > 0) await this.#systemd.setProperties(unit, properties);
+  /**
+   * systemd is told of what is written, or its next reload would bring the old values back. It writes its own, rounded, so that the files
+   * are ours to write once more. `devices` only where they change.
+   */
+  async update(
+    { unit, cgroup }: Pick<ContainerRecord, 'unit' | 'cgroup'>,
+    given: LinuxResources,
+    standstill: Standstill,
+  ): Promise<void> {
+    const v2 = this.#mode === 'v2';
+    const resources = completed(given, v2, (controller, file) =>
+      realProbe.read(`${cgroup?.paths[v2 ? '' : controller] ?? ''}/${file}`),
+    );
+    const { devices } = resources;
+    const properties = [
+      ...(devices === undefined ? [] : deviceProperties(devices, this.#mode)),
+      ...resourceProperties(resources, this.#mode),
+    ];
+    if (unit === undefined || properties.length === 0) return;
+    const stands = devices !== undefined && !v2;
+    if (stands) await standstill.freeze();
+    try {
+      await this.#systemd.setProperties(unit, properties);
+    } finally {
+      if (stands) await standstill.thaw();
+    }
   }
 
   async remove(unit: string): Promise<void> {
@@ -81,5 +146,16 @@ export class Scopes {
 
   close(): void {
     this.#systemd.close();
+  }
+}
+
+/** The placeholder may have been moved by a call whose answer was lost. */
+function isIn(pid: number, path: string): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cgroup`, 'utf8')
+      .split('\n')
+      .some((line) => line.endsWith(`:${path}`));
+  } catch {
+    return false;
   }
 }

@@ -24,18 +24,26 @@ export interface UpdateDependencies {
   nextToken(): bigint;
 }
 
-/** Returns warnings: what was asked for and has no effect on this host. */
+export interface Updated {
+  /** What was asked for and has no effect on this host. */
+  warnings: string[];
+  /** The device rules, if they are other ones than before. */
+  devices: LinuxDeviceRule[] | undefined;
+}
+
 export async function updateResources(
   record: Pick<ContainerRecord, 'cgroup' | 'bundle' | 'deviceRules'>,
   given: LinuxResources,
   { cgroups, host, nextToken }: UpdateDependencies,
-): Promise<string[]> {
+): Promise<Updated> {
   const paths = record.cgroup?.paths ?? {};
   const rules = given.devices === undefined ? undefined : rulesText(given.devices);
   const sameRules =
     rules !== undefined && rules === (record.deviceRules ?? (await createdWith(record.bundle)));
   const resources = sameRules ? { ...given, devices: [] } : given;
   const plan = planUpdate(cgroups, paths, resources);
+  const isNew = !sameRules && given.devices?.length !== 0;
+  const updated = { warnings: plan.warnings, devices: isNew ? given.devices : undefined };
   const unified = paths[''];
   const play = async (
     writes: readonly CgroupWrite[],
@@ -52,7 +60,7 @@ export async function updateResources(
   const error = nothing ? undefined : await play(plan.writes, plan.deviceProgram);
   if (error === undefined) {
     if (rules !== undefined) record.deviceRules = rules;
-    return plan.warnings;
+    return updated;
   }
   // Twice: limits that bound each other may be writable in one order only.
   await play([...plan.before, ...plan.before]);

@@ -7,8 +7,8 @@ import { errnoName } from './errno.ts';
 import { loadLibrary, type Pointer } from './library.ts';
 
 /**
- * A value of a D-Bus signature: s, o: string; b: boolean; u, i: number; t, x: bigint or number; v: `variant()`;
- * arrays and structs: arrays; ay: bytes.
+ * A value of a D-Bus signature: s, o, g: string; b: boolean; y, n, q, u, i, t, x: bigint or number; d: number; v: `variant()`;
+ * arrays, structs and dictionary entries: arrays; ay: bytes.
  */
 export type BusValue = string | number | bigint | boolean | Uint8Array | Variant | readonly BusValue[];
 
@@ -17,11 +17,30 @@ export interface Variant {
   value: BusValue;
 }
 
+/** `(sv)`: a property with its value. */
+export type BusProperty = [name: string, value: Variant];
+
 export function variant(signature: string, value: BusValue): Variant {
   return { signature, value };
 }
 
-/** A message of somebody else's: its arguments as far as they are strings, paths and numbers. */
+/** Names of errors after which callers go on. Source: sd-bus' and systemd's lists of them. */
+const expectedErrors = [
+  'org.freedesktop.systemd1.NoSuchUnit',
+  'org.freedesktop.systemd1.UnitExists',
+  // Nobody has the name at the moment: systemd or the bus is being started again.
+  'org.freedesktop.DBus.Error.ServiceUnknown',
+  'org.freedesktop.DBus.Error.NameHasNoOwner',
+  'org.freedesktop.DBus.Error.NoReply',
+  'org.freedesktop.DBus.Error.Disconnected',
+  'org.freedesktop.DBus.Error.TimedOut',
+  'org.freedesktop.DBus.Error.Spawn.ExecFailed',
+  'org.freedesktop.DBus.Error.Spawn.ChildExited',
+  'org.freedesktop.DBus.Error.Spawn.Failed',
+] as const;
+export type ExpectedError = (typeof expectedErrors)[number];
+
+/** A message of somebody else's: its arguments as far as they are strings (in variants too), paths and numbers. */
 export interface BusMessage {
   kind: 'return' | 'error' | 'signal' | 'call';
   /** Of a signal or call. */
@@ -30,6 +49,8 @@ export interface BusMessage {
   answers: bigint;
   /** Of an error: a positive errno. */
   errno: number;
+  /** Of an error: which of the expected ones it is. */
+  error: ExpectedError | undefined;
   args: (string | number)[];
 }
 
@@ -53,6 +74,9 @@ interface Library {
   member: (message: Pointer) => string | null;
   errno: (message: Pointer) => number;
   signature: (message: Pointer, complete: number) => string | null;
+  isError: (message: Pointer, name: string) => number;
+  enter: (message: Pointer, type: number, contents: string) => number;
+  exit: (message: Pointer) => number;
   readText: (message: Pointer, type: number, value: [string | null]) => number;
   readNumber: (message: Pointer, type: number, value: [number]) => number;
 }
@@ -82,6 +106,9 @@ function library(): Library {
     member: systemd.func('const char *sd_bus_message_get_member(void *)'),
     errno: systemd.func('int sd_bus_message_get_errno(void *)'),
     signature: systemd.func('const char *sd_bus_message_get_signature(void *, int)'),
+    isError: systemd.func('int sd_bus_message_is_method_error(void *, const char *)'),
+    enter: systemd.func('int sd_bus_message_enter_container(void *, char, const char *)'),
+    exit: systemd.func('int sd_bus_message_exit_container(void *)'),
     readText: systemd.func('int sd_bus_message_read_basic(void *, char, _Out_ const char **)'),
     readNumber: systemd.func('int sd_bus_message_read_basic(void *, char, _Out_ uint32_t *)'),
   } as unknown as Library;
@@ -124,7 +151,8 @@ export class Bus {
         append(message, type, args[index] as BusValue);
       });
       const cookie: [bigint | number] = [0];
-      check(send(this.#bus, message, cookie), member);
+      const sent = send(this.#bus, message, cookie);
+      if (sent < 0) throw new WherryError('unavailable', `D-Bus: ${member}`, { errno: -sent });
       return BigInt(cookie[0]);
     } finally {
       unref(message);
@@ -138,8 +166,11 @@ export class Bus {
     for (;;) {
       const place: [Pointer] = [null];
       const result = process(this.#bus, place);
-      if (result < 0)
+      if (result < 0) {
+        // What came before the end is given first; the next look finds the end again.
+        if (messages.length > 0) return messages;
         throw new WherryError('unavailable', 'the connection to D-Bus is lost', { errno: -result });
+      }
       if (place[0] !== null) {
         messages.push(decode(place[0]));
         unref(place[0]);
@@ -154,7 +185,7 @@ export class Bus {
 }
 
 function decode(message: Pointer): BusMessage {
-  const { kind, answers, member, errno, signature, readText, readNumber } = library();
+  const { kind, answers, member, errno, isError, signature, enter, exit, readText, readNumber } = library();
   const type: [number] = [0];
   kind(message, type);
   const cookie: [bigint | number] = [0];
@@ -168,10 +199,17 @@ function decode(message: Pointer): BusMessage {
       const number: [number] = [0];
       if (readNumber(message, code(letter), number) < 0) break;
       args.push(number[0]);
+    } else if (letter === 'v' && enter(message, code('v'), 's') > 0) {
+      const text: [string | null] = [null];
+      readText(message, code('s'), text);
+      exit(message);
+      args.push(text[0] ?? '');
     } else break;
   }
+  const isFailure = kinds[type[0]] === 'error';
   return {
     kind: kinds[type[0]] ?? 'call',
+    error: isFailure ? expectedErrors.find((name) => isError(message, name) > 0) : undefined,
     member: member(message) ?? '',
     answers: answers(message, cookie) < 0 ? 0n : BigInt(cookie[0]),
     errno: Math.abs(errno(message)),
@@ -184,7 +222,7 @@ const code = (letter: string): number => letter.charCodeAt(0);
 function append(message: Pointer, type: string, value: BusValue): void {
   const { appendText, appendBytes, appendArray, open, closeContainer } = library();
   const letter = type[0] ?? '';
-  if (letter === 's' || letter === 'o') {
+  if ('sog'.includes(letter)) {
     check(appendText(message, code(letter), value), type);
   } else if (letter === 'v') {
     const inner = value as Variant;
@@ -198,9 +236,9 @@ function append(message: Pointer, type: string, value: BusValue): void {
     check(open(message, code('a'), element), type);
     for (const one of value as readonly BusValue[]) append(message, element, one);
     check(closeContainer(message), type);
-  } else if (letter === '(') {
+  } else if (letter === '(' || letter === '{') {
     const contents = type.slice(1, -1);
-    check(open(message, code('r'), contents), type);
+    check(open(message, code(letter === '(' ? 'r' : 'e'), contents), type);
     completeTypes(contents).forEach((part, index) => {
       append(message, part, (value as readonly BusValue[])[index] as BusValue);
     });
@@ -208,6 +246,7 @@ function append(message: Pointer, type: string, value: BusValue): void {
   } else {
     const bytes = Buffer.alloc(8);
     if ('tx'.includes(letter)) bytes.writeBigUInt64LE(BigInt.asUintN(64, BigInt(value as bigint)));
+    else if (letter === 'd') bytes.writeDoubleLE(Number(value));
     else bytes.writeUInt32LE(Number(value) >>> 0);
     check(appendBytes(message, code(letter), bytes), type);
   }
@@ -219,10 +258,11 @@ export function completeTypes(signature: string): string[] {
   for (let at = 0; at < signature.length; ) {
     let end = at;
     while (signature[end] === 'a') end++;
-    if (signature[end] === '(') {
+    if (signature[end] === '(' || signature[end] === '{') {
       for (let depth = 0; ; end++) {
-        if (signature[end] === '(') depth++;
-        if (signature[end] === ')' && --depth === 0) break;
+        if (end >= signature.length) throw new SyntaxError(`${signature} is no signature`);
+        if (signature[end] === '(' || signature[end] === '{') depth++;
+        if ((signature[end] === ')' || signature[end] === '}') && --depth === 0) break;
       }
     }
     types.push(signature.slice(at, end + 1));

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { makeBundle, type SpecConfig } from '../support/bundle.ts';
 import { uniqueId } from '../support/paths.ts';
-import { must, run } from '../support/run.ts';
+import { eventually, must, run } from '../support/run.ts';
 import { Wherry } from '../support/wherry.ts';
 
 const unified = '/sys/fs/cgroup';
@@ -147,6 +147,218 @@ describe('the systemd cgroup driver', () => {
     assert.match(denied.stderr, /Operation not permitted/);
     assert.equal((await wherry.run(['exec', id, '/bin/head', '-c', '1', '/dev/zero'], { timeout })).code, 0);
     await wherry.must(['delete', '--force', id], { timeout });
+  });
+
+  test('systemd has the same rules: its list names what our program allows', async () => {
+    const id = uniqueId('list');
+    const path = await bundle(id, ['/bin/sleep', '1000'], '', (config) => {
+      const capabilities = config.process['capabilities'] as Record<string, string[]>;
+      for (const set of ['bounding', 'effective', 'permitted'])
+        capabilities[set]?.push('CAP_MKNOD', 'CAP_SYSLOG');
+      config.root.readonly = false;
+      config.linux.resources = {
+        devices: [
+          { allow: false, access: 'rwm' },
+          { allow: true, type: 'c', major: 10, minor: 229, access: 'rw' },
+          { allow: true, type: 'b', major: 254, access: 'r' },
+        ],
+      };
+    });
+    await create(id, path);
+    const { DevicePolicy, DeviceAllow } = await shown(`wherry-${id}.scope`, 'DevicePolicy', 'DeviceAllow');
+    assert.equal(DevicePolicy, 'strict');
+    const { stdout } = await must('systemctl', ['show', `wherry-${id}.scope`, '-p', 'DeviceAllow'], {
+      timeout,
+    });
+    const list = stdout.trim().split('\n').join(' ');
+    for (const wanted of [
+      '/dev/char/10:229 rwm',
+      'block-254 rm',
+      'char-* m',
+      'block-* m',
+      'char-136 rwm',
+      '/dev/char/1:3 rwm',
+    ])
+      assert.ok(list.includes(wanted), `${wanted} in ${list}, ${DeviceAllow}`);
+    // New rules reach systemd too, and hold when it has written its own.
+    await wherry.must(['start', id], { timeout });
+    const openable = async (): Promise<boolean> =>
+      (await wherry.run(['exec', id, '/bin/head', '-c', '1', '/dev/zero'], { timeout })).code === 0 &&
+      (await wherry.run(['exec', id, '/bin/head', '-c', '0', '/tmp/kmsg'], { timeout })).code === 0;
+    await wherry.must(['exec', id, '/bin/mknod', '/tmp/kmsg', 'c', '1', '11'], { timeout });
+    assert.equal(await openable(), false);
+    const devices = [
+      { allow: false, access: 'rwm' },
+      { allow: true, type: 'c', major: 1, minor: 11, access: 'r' },
+    ];
+    await wherry.must(['update', '-r', '-', id], { input: JSON.stringify({ devices }), timeout });
+    assert.equal(await openable(), true);
+    const after = await must('systemctl', ['show', `wherry-${id}.scope`, '-p', 'DeviceAllow'], { timeout });
+    assert.match(after.stdout, /\/dev\/char\/1:11 rm/);
+    assert.doesNotMatch(after.stdout, /10:229/);
+    await must('systemctl', ['daemon-reload'], { timeout });
+    assert.equal(await openable(), true);
+    await wherry.must(['delete', '--force', id], { timeout });
+  });
+
+  test('an update reaches the files exactly, and systemd, which writes its own again at a reload', async () => {
+    const id = uniqueId('update');
+    const unit = `wherry-${id}.scope`;
+    const path = await bundle(id, ['/bin/sleep', '1000'], '', (config) => {
+      config.linux.resources = { memory: { limit: 64 << 20 }, unified: { 'memory.high': String(60 << 20) } };
+    });
+    await create(id, path);
+    const file = (name: string): string =>
+      readFileSync(join(unified, 'system.slice', unit, name), 'utf8').trim();
+    const resources = {
+      memory: { reservation: 16 << 20, swap: 96 << 20 },
+      cpu: { shares: 2048, quota: 50_001, period: 100_000, cpus: '0', mems: '0' },
+      pids: { limit: 33 },
+    };
+    await wherry.must(['update', '-r', '-', id], { input: JSON.stringify(resources), timeout });
+    assert.equal(file('cpu.max'), '50001 100000');
+    const names = [
+      'memory.max',
+      'memory.high',
+      'memory.low',
+      'memory.swap.max',
+      'cpu.weight',
+      'pids.max',
+      'cpuset.cpus',
+    ];
+    const values = ['67108864', '62914560', '16777216', '33554432', '174', '33', '0'];
+    assert.deepEqual(names.map(file), values);
+    assert.deepEqual(
+      await shown(
+        unit,
+        'MemoryMax',
+        'MemoryHigh',
+        'MemoryLow',
+        'MemorySwapMax',
+        'CPUQuotaPerSecUSec',
+        'TasksMax',
+        'AllowedCPUs',
+      ),
+      {
+        ...{
+          MemoryMax: '67108864',
+          MemoryHigh: '62914560',
+          MemoryLow: '16777216',
+          MemorySwapMax: '33554432',
+        },
+        ...{ CPUQuotaPerSecUSec: '510ms', TasksMax: '33', AllowedCPUs: '0' },
+      },
+    );
+    await must('systemctl', ['daemon-reload'], { timeout });
+    await must('systemctl', ['set-property', '--runtime', unit, 'IPAccounting=no'], { timeout });
+    assert.deepEqual(names.map(file), values, 'systemd has written its own again');
+    await wherry.must(['delete', '--force', id], { timeout });
+  });
+
+  test('annotations: values of every kind', async () => {
+    const id = uniqueId('kinds');
+    const unit = `wherry-${id}.scope`;
+    const path = await bundle(id, ['/bin/sleep', '1000'], '', (config) => {
+      config['annotations'] = Object.fromEntries(
+        Object.entries({
+          Description: "'a container''s own words'".replace("''", "\\'"),
+          SendSIGHUP: 'true',
+          KillSignal: 'int32 10',
+          TimeoutStopSec: '1.5',
+          RuntimeMaxUSec: 'uint64 900000000',
+          Documentation: "['https://example.org/a', 'man:runc(8)']",
+          IODeviceWeight: "[('/dev/vda', uint64 300)]",
+        }).map(([name, value]) => [`org.systemd.property.${name}`, value]),
+      );
+    });
+    await create(id, path);
+    assert.deepEqual(
+      await shown(
+        unit,
+        'Description',
+        'SendSIGHUP',
+        'KillSignal',
+        'TimeoutStopUSec',
+        'RuntimeMaxUSec',
+        'Documentation',
+        'IODeviceWeight',
+      ),
+      {
+        ...{
+          Description: "a container's own words",
+          SendSIGHUP: 'yes',
+          KillSignal: '10',
+          TimeoutStopUSec: '1.500000s',
+        },
+        ...{
+          RuntimeMaxUSec: '15min',
+          Documentation: 'https://example.org/a "man:runc(8)"',
+          IODeviceWeight: '/dev/vda 300',
+        },
+      },
+    );
+    await wherry.must(['delete', '--force', id], { timeout });
+  });
+
+  test('a unit that is a slice; one that was there before stays', async () => {
+    for (const mine of [true, false]) {
+      const id = uniqueId('slice');
+      const unit = `wherrytest-${id.replaceAll('-', '')}.slice`;
+      const path = await bundle(id, ['/bin/sleep', '1000'], `wherrytest.slice::${unit}`);
+      if (!mine) await must('systemctl', ['start', unit], { timeout });
+      const pid = await create(id, path);
+      assert.equal(readFileSync(`/proc/${pid}/cgroup`, 'utf8'), `0::/wherrytest.slice/${unit}\n`);
+      await wherry.must(['delete', '--force', id], { timeout });
+      assert.equal((await shown(unit, 'ActiveState'))['ActiveState'], mine ? 'inactive' : 'active');
+    }
+    await must('systemctl', ['stop', 'wherrytest.slice'], { timeout });
+  });
+
+  test('the name of a failed unit is free; that of a living one is not, and it is left alone', async () => {
+    const failed = uniqueId('failed');
+    const scope = ['--scope', '--quiet', '--unit'];
+    const timed = ['-p', 'RuntimeMaxSec=1', '/bin/sleep', '1000'];
+    await run('systemd-run', [...scope, `wherry-${failed}.scope`, ...timed], { timeout });
+    assert.equal((await shown(`wherry-${failed}.scope`, 'ActiveState'))['ActiveState'], 'failed');
+    await create(failed, await bundle(failed, ['/bin/sleep', '1000'], ''));
+    await wherry.must(['delete', '--force', failed], { timeout });
+
+    const living = uniqueId('living');
+    const unit = `wherry-${living}.service`.replace('service', 'scope');
+    const child = run('systemd-run', [...scope, unit, '/bin/sleep', '1000'], { timeout });
+    await eventually(
+      'it lives',
+      async () => (await shown(unit, 'ActiveState'))['ActiveState'] === 'active' || undefined,
+    );
+    const path = await bundle(living, ['/bin/true'], '');
+    const refused = await wherry.run(['--systemd-cgroup', 'run', '-b', path, living], { timeout });
+    assert.notEqual(refused.code, 0);
+    assert.match(refused.stderr, /in use|not empty/);
+    assert.equal((await shown(unit, 'ActiveState'))['ActiveState'], 'active');
+    await must('systemctl', ['stop', unit], { timeout });
+    await child;
+  });
+
+  test('one connection, kept; a new one when the bus was started again, and when systemd was', async () => {
+    const connections = async (): Promise<number> => {
+      const { stdout } = await must('busctl', ['list', '--unique', '--no-legend'], { timeout });
+      return stdout.split('\n').filter((line) => /\b(node|wherryd)\b/.test(line)).length;
+    };
+    const round = async (): Promise<void> => {
+      const id = uniqueId('bus');
+      const path = await bundle(id, ['/bin/true'], '');
+      const result = await wherry.run(['--systemd-cgroup', 'run', '-b', path, id], { timeout });
+      assert.deepEqual(result, { code: 0, stdout: '', stderr: '' });
+    };
+    for (let count = 0; count < 3; count++) await round();
+    const before = await connections();
+    await round();
+    assert.equal(await connections(), before, 'no second connection');
+    await must('systemctl', ['restart', 'dbus.service'], { timeout });
+    await round();
+    await must('systemctl', ['daemon-reexec'], { timeout });
+    await round();
+    assert.equal(await connections(), before);
   });
 
   test('what cannot be is said, and leaves no unit', async () => {
