@@ -733,7 +733,7 @@ export class Runtime implements ContainerRuntime {
     const directories = record.cgroup?.remove ?? [];
     return compileRemove({
       rootfs: record.rootfsMounts.length === 0 ? undefined : join(record.bundle, 'rootfs'),
-      rootfsMounts: record.rootfsMounts.length,
+      rootfsTargets: record.rootfsMounts.map(({ target }) => target),
       // Looking for cgroups that the container made itself costs more than the removal: only where it was refused.
       cgroupDirectories: attempt === 1 ? directories : removalOrder(directories),
     });

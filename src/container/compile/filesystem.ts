@@ -7,18 +7,23 @@ import {
   FSMOUNT_CLOEXEC,
   FSOPEN_CLOEXEC,
 } from '../../linux/constants.ts';
-import type { Reg } from '../../tape/refs.ts';
+import type { DataRef, Reg } from '../../tape/refs.ts';
 import type { MountOptions } from './mount-options.ts';
 import type { Program } from './program.ts';
 
 /** fsconfig(2): a string value holds at most 255 bytes. */
 const FSCONFIG_STRING_MAX = 255;
 
+/** An option does not fit into fsconfig(2); mount(2) may still take it. */
+export function needsText({ parameters }: Pick<MountOptions, 'parameters'>): boolean {
+  return parameters.some(([, value = '']) => Buffer.byteLength(value) > FSCONFIG_STRING_MAX);
+}
+
 /** fsopen, parameters, fsmount: a mount that is nowhere yet. */
 export function newFilesystem(
   program: Program,
   type: string,
-  source: string,
+  source: string | DataRef,
   options: Pick<MountOptions, 'parameters' | 'attrSet'>,
   path: string,
 ): Reg {
@@ -32,7 +37,7 @@ export function newFilesystem(
     }
     if (Buffer.byteLength(value) > FSCONFIG_STRING_MAX) {
       throw new WherryError(
-        'unimplemented',
+        'invalid-argument',
         `${path}.options: ${name} has more than ${FSCONFIG_STRING_MAX} bytes`,
         {
           path: `${path}.options`,

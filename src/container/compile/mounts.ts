@@ -6,6 +6,7 @@ import {
   AT_RECURSIVE,
   MOUNT_ATTR_RDONLY,
   MS_REC,
+  O_PATH,
   OPEN_TREE_CLOEXEC,
   OPEN_TREE_CLONE,
   RESOLVE_IN_ROOT,
@@ -19,9 +20,10 @@ import type { Mount } from '../../oci/types.ts';
 import type { Reg } from '../../tape/refs.ts';
 import { mountCgroups } from './cgroup-mount.ts';
 import { copyUp, keepMode, openCopier } from './copy-up.ts';
-import { newFilesystem } from './filesystem.ts';
+import { needsText, newFilesystem } from './filesystem.ts';
 import { applyIdMap } from './idmap.ts';
 import type { CreateInput } from './input.ts';
+import { mountByText } from './mount-by-text.ts';
 import { type MountOptions, parseMountOptions } from './mount-options.ts';
 import { components, type Program } from './program.ts';
 import { type Sources, sourcePath } from './sources.ts';
@@ -77,6 +79,10 @@ function compileMount(
     program.step(path, `mount ${type} on ${mount.destination}`);
     // What writes to them and masks them later must find them where they belong (CVE-2019-19921, CVE-2023-27561).
     const resolve = place === 'proc' || place === 'sys' ? PLAIN : undefined;
+    if (needsText(options)) {
+      mountWithText(program, mount, type, options, path);
+      return;
+    }
     const namesMode = type !== 'tmpfs' || options.parameters.some(([name]) => name === 'mode');
     const setMode = namesMode ? undefined : keepMode(program, mount.destination);
     const target = program.ensure(program.root, mount.destination, 'folder', resolve);
@@ -114,6 +120,32 @@ function checkPlace(place: string, type: string, path: string): void {
       },
     );
   }
+}
+
+/** Attached first and given its attributes then: mount(2) makes no mount that is nowhere yet. */
+function mountWithText(
+  program: Program,
+  mount: Mount,
+  type: string,
+  options: MountOptions,
+  path: string,
+): void {
+  if (options.idmap !== undefined || (mount.uidMappings ?? []).length > 0 || options.copyUp) {
+    throw new WherryError(
+      'invalid-argument',
+      `${path}.options: an option of more than 255 bytes goes neither with mapped ids nor with tmpcopyup`,
+      { path: `${path}.options` },
+    );
+  }
+  const target = program.ensure(program.root, mount.destination, 'folder');
+  const words = options.parameters.map(([name, value]) => (value === undefined ? name : `${name}=${value}`));
+  mountByText(program, { type, source: mount.source ?? type, target, flags: 0, words, path });
+  program.close(target);
+  const tree = program.openInRoot(program.root, mount.destination, O_PATH);
+  if (options.attrSet !== 0) program.setAttributes(tree, { set: options.attrSet });
+  setTreeAttributes(program, tree, options);
+  setPropagation(program, tree, options);
+  program.close(tree);
 }
 
 function setTreeAttributes(program: Program, tree: Reg, { treeSet, treeClear }: MountOptions): void {
