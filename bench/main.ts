@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- --json FILE] [--runs N] [--containers N] [--only run,cold,ctr,memory]
+ * `npm run bench [-- --json FILE] [--runs N] [--containers N] [--only run,cold,ctr,memory,sampling,stats,limit]
  * [--containerd 1.6|1.7|2.1]`: Wherry beside runc, crun and
  * containerd-shim-runc-v2, all in one run on one machine, interleaved. What lives here: measuring. What may not: tests.
  */
@@ -13,15 +13,20 @@ import { must } from '../test/support/run.ts';
 import { Wherry } from '../test/support/wherry.ts';
 import { measureCold, measureRun } from './cli-run.ts';
 import { contestants } from './contestants.ts';
+import { measureLimit } from './limit.ts';
+import { measureSampling, measureStats } from './stats.ts';
 import { buildNative, nativeFolder } from './timed.ts';
 import { measureCtr, measureMemory } from './under-containerd.ts';
+
+/** As many as are promised. */
+const SAMPLED = 500;
 
 const { values } = parseArgs({
   options: {
     json: { type: 'string' },
     runs: { type: 'string', default: '30' },
     containers: { type: 'string', default: '50' },
-    only: { type: 'string', default: 'run,cold,ctr,memory' },
+    only: { type: 'string', default: 'run,cold,ctr,memory,sampling,stats,limit' },
     containerd: { type: 'string', default: '1.7' },
   },
 });
@@ -49,7 +54,7 @@ const report: Record<string, unknown> = {
 };
 const goals: { what: string; ratio: number; goal: number }[] = [];
 
-if (parts.includes('run') || parts.includes('cold')) {
+if (['run', 'cold', 'limit'].some((part) => parts.includes(part))) {
   await using wherry = new Wherry();
   const all = await contestants(found, wherry);
   try {
@@ -57,9 +62,18 @@ if (parts.includes('run') || parts.includes('cold')) {
     for (const one of all) process.stdout.write(`${one.name}: ${one.version}\n`);
     if (parts.includes('run')) report['run'] = await measureRun(all, wherry.folder, runs, goals);
     if (parts.includes('cold')) report['cold'] = await measureCold(wherry);
+    if (parts.includes('limit')) report['limit'] = await measureLimit(all, wherry.folder, goals);
   } finally {
     for (const one of all) one[Symbol.dispose]();
   }
+}
+if (parts.includes('stats')) {
+  await using wherry = new Wherry();
+  report['stats'] = await measureStats(found, wherry, runs, goals);
+}
+if (parts.includes('sampling')) {
+  await using wherry = new Wherry();
+  report['sampling'] = await measureSampling(wherry, SAMPLED, goals);
 }
 if (parts.includes('ctr') || parts.includes('memory')) {
   await using containerd = await Containerd.start(version, { path: [nativeFolder] });

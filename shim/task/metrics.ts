@@ -46,33 +46,47 @@ const v2Names: Readonly<Record<string, string>> = {
   workingset_activate_file: 'workingsetActivate',
 };
 
+/** A message's fields by the kernel's names; undefined: it has none for it. Kept, as every sample has the same names. */
+class Fields {
+  readonly #known: object;
+  readonly #names: Readonly<Record<string, string>>;
+  readonly #fields = new Map<string, string | undefined>();
+
+  constructor(known: object, names: Readonly<Record<string, string>>) {
+    this.#known = known;
+    this.#names = names;
+  }
+
+  /** The entries of a flat kernel file that the message has a field for. Several names that lead to one field add up. */
+  pick(stat: Readonly<Record<string, bigint>>): Record<string, bigint> {
+    const fields: Record<string, bigint> = {};
+    for (const name in stat) {
+      const field = this.#field(name);
+      const value = stat[name];
+      if (field === undefined || value === undefined) continue;
+      const before = fields[field];
+      fields[field] = before === undefined ? value : before + value;
+    }
+    return fields;
+  }
+
+  #field(name: string): string | undefined {
+    if (this.#fields.has(name)) return this.#fields.get(name);
+    const field = this.#names[name] ?? camel(name);
+    const found = typeof (this.#known as Record<string, unknown>)[field] === 'bigint' ? field : undefined;
+    this.#fields.set(name, found);
+    return found;
+  }
+}
+
 function camel(name: string): string {
   return name.replace(/_([a-z0-9])/g, (_match, letter: string) => letter.toUpperCase());
 }
 
-/**
- * The entries of a flat kernel file that the message has a field for; the others are left out. Several names that lead to one
- * field add up.
- */
-function pick(
-  known: object,
-  stat: Readonly<Record<string, bigint>>,
-  names: Readonly<Record<string, string>>,
-): Record<string, bigint> {
-  const fields: Record<string, bigint> = {};
-  for (const [name, value] of Object.entries(stat)) {
-    const field = names[name] ?? camel(name);
-    if (typeof (known as Record<string, unknown>)[field] === 'bigint') {
-      fields[field] = (fields[field] ?? 0n) + value;
-    }
-  }
-  return fields;
-}
-
-const knownV1Memory = MemoryV1.fromPartial({});
-const knownV2Memory = MemoryV2.fromPartial({});
-const knownV2Cpu = CPUStat.fromPartial({});
-const knownV2Events = MemoryEvents.fromPartial({});
+const v1Memory = new Fields(MemoryV1.fromPartial({}), v1Names);
+const v2Memory = new Fields(MemoryV2.fromPartial({}), v2Names);
+const v2Cpu = new Fields(CPUStat.fromPartial({}), {});
+const v2Events = new Fields(MemoryEvents.fromPartial({}), {});
 
 function metricsV1(stats: CgroupV1Stats): MetricsV1 {
   const { pids, cpu, memory, oomControl, blkio, hugetlb, rdma } = stats;
@@ -88,7 +102,7 @@ function metricsV1(stats: CgroupV1Stats): MetricsV1 {
       },
     },
     memory: memory && {
-      ...pick(knownV1Memory, memory.stat, v1Names),
+      ...v1Memory.pick(memory.stat),
       usage: memory.usage satisfies MemoryV1Entry | undefined,
       swap: memory.swap,
       kernel: memory.kernel,
@@ -104,9 +118,9 @@ function metricsV2(stats: CgroupV2Stats): MetricsV2 {
   const { pids, cpu, memory, memoryEvents, io, hugetlb, rdma } = stats;
   return MetricsV2.fromPartial({
     pids,
-    cpu: cpu && { ...pick(knownV2Cpu, cpu.stat, {}), psi: psi(cpu.pressure) },
+    cpu: cpu && { ...v2Cpu.pick(cpu.stat), psi: psi(cpu.pressure) },
     memory: memory && {
-      ...pick(knownV2Memory, memory.stat, v2Names),
+      ...v2Memory.pick(memory.stat),
       usage: memory.usage,
       usageLimit: memory.usageLimit,
       swapUsage: memory.swapUsage,
@@ -118,7 +132,7 @@ function metricsV2(stats: CgroupV2Stats): MetricsV2 {
     rdma,
     io: io && { usage: io.usage, psi: psi(io.pressure) },
     hugetlb,
-    memoryEvents: memoryEvents && pick(knownV2Events, memoryEvents, {}),
+    memoryEvents: memoryEvents && v2Events.pick(memoryEvents),
   });
 }
 

@@ -9,6 +9,8 @@ import {
   KillRequest,
   StartRequest,
   StartResponse,
+  StatsRequest,
+  StatsResponse,
   WaitRequest,
   WaitResponse,
 } from '../../shim/gen/containerd/task/v2/shim.ts';
@@ -63,6 +65,12 @@ export class GrpcClient implements Disposable {
   async delete(id: string): Promise<number> {
     const request = DeleteRequest.fromPartial({ id });
     return (await this.#task('Delete', DeleteRequest, DeleteResponse, request)).exitStatus;
+  }
+
+  /** The Any's bytes. */
+  async stats(id: string): Promise<Uint8Array> {
+    const answer = await this.#task('Stats', StatsRequest, StatsResponse, StatsRequest.fromPartial({ id }));
+    return answer.stats?.value ?? new Uint8Array();
   }
 
   async container(id: string): Promise<Container | undefined> {
