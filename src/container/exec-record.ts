@@ -1,4 +1,5 @@
 /** One further process of a container, as wherryd remembers it. */
+import type { WherryError } from '../errors.ts';
 import type { ContainerRecord } from './record.ts';
 import type { ExecRequest, ExecState, ExitInfo } from './types.ts';
 
@@ -16,6 +17,16 @@ export class ExecRecord {
   /** While the start runs: an exit must not be told before it. */
   exitHeld = false;
   exitTold = false;
+  /** The call that added it. */
+  addedBy = '';
+  /** Its start was told. */
+  startTold = false;
+  /** Left by an earlier wherryd: a call of which everything was done but the answer may come again. */
+  adopted = false;
+  /** How its start failed under an earlier wherryd. */
+  failure: WherryError | undefined;
+  /** Settles when it is known what has become of it; undefined: it is known. */
+  unsettled: PromiseWithResolvers<void> | undefined;
   readonly #exited = Promise.withResolvers<ExitInfo>();
   readonly #registered = Promise.withResolvers<void>();
 
@@ -28,6 +39,11 @@ export class ExecRecord {
   /** Between the order to start and the exit: the container's own exit is told after it. */
   get active(): boolean {
     return this.status === 'running' || this.exitHeld;
+  }
+
+  /** Its caller is not another program that ends with its command. */
+  get outlives(): boolean {
+    return this.request.caller === undefined;
   }
 
   get exited(): Promise<ExitInfo> {

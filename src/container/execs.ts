@@ -4,12 +4,14 @@
  */
 import type { CgroupHost } from '../cgroup/hierarchy.ts';
 import { WherryError } from '../errors.ts';
+import { fault } from '../fault.ts';
 import { unsupported } from '../oci/supported.ts';
 import type { Spec } from '../oci/types.ts';
 import { playError, readPage } from '../tape/outcome.ts';
 import { compileExec, type ExecInput } from './compile/exec.ts';
 import { execCgroup } from './exec-cgroup.ts';
 import { type ExecContext, loadExecContext } from './exec-context.ts';
+import { loadExecs, noteExec, removeExecFile, saveExec } from './exec-files.ts';
 import { ExecRecord } from './exec-record.ts';
 import { withHome } from './home.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
@@ -32,6 +34,8 @@ export interface ExecDependencies {
   cgroups: CgroupHost;
   nextToken(): bigint;
   emit(event: RuntimeEvent): void;
+  /** Which life of keel this is. */
+  boot(): bigint;
   /** All started execs of a container have ended. */
   onIdle(record: ContainerRecord): void;
 }
@@ -39,30 +43,44 @@ export interface ExecDependencies {
 export class Execs {
   readonly #deps: ExecDependencies;
   readonly #byToken = new Map<bigint, ExecRecord>();
+  /** Of an earlier wherryd, not settled yet. */
+  readonly #adopted: ExecRecord[] = [];
 
   constructor(dependencies: ExecDependencies) {
     this.#deps = dependencies;
   }
 
-  add(record: ContainerRecord, request: ExecRequest): ExecState {
-    assertAlive(record);
+  add(record: ContainerRecord, request: ExecRequest, { requestId }: OperationContext): ExecState {
     const { execId } = request;
+    const earlier = record.execs.get(execId);
+    // The call of which the last wherryd did everything but answer.
+    if (earlier?.adopted === true && earlier.addedBy === requestId) return earlier.snapshot();
+    assertAlive(record);
     if (execId === '')
       throw new WherryError('invalid-argument', 'exec_id: must not be empty', { path: 'exec_id' });
-    if (record.execs.has(execId) || execId === record.key.id) {
+    if (earlier !== undefined || execId === record.key.id) {
       throw new WherryError('already-exists', `process with id ${execId} already exists`, {
         path: 'exec_id',
       });
     }
     refuseUnsupported(request);
     const exec = new ExecRecord(record, request, this.#deps.nextToken());
+    exec.addedBy = requestId;
     record.execs.set(execId, exec);
     this.#deps.emit({ type: 'execAdded', state: record.snapshot(), exec: exec.snapshot() });
+    if (exec.outlives) saveExec(exec, this.#deps.boot());
+    fault('exec.recorded');
     return exec.snapshot();
   }
 
   async start(record: ContainerRecord, execId: string, context: OperationContext): Promise<ExecState> {
     const exec = this.#get(record, execId);
+    await exec.unsettled?.promise;
+    if (exec.adopted && exec.startTried) {
+      exec.adopted = false;
+      if (exec.failure !== undefined) throw exec.failure;
+      return exec.snapshot();
+    }
     if (exec.startTried) {
       throw new WherryError('failed-precondition', `process ${execId} has been started already`);
     }
@@ -76,17 +94,20 @@ export class Execs {
     exec.startTried = true;
     exec.exitHeld = true;
     this.#byToken.set(exec.token, exec);
+    fault('exec.begun');
     try {
       exec.pid = await this.#play(record, exec, context);
-      if (exec.exit === undefined) exec.status = 'running';
-      const started = { ...exec.snapshot(), status: 'running' as const, exit: undefined };
-      this.#deps.emit({ type: 'execStarted', state: record.snapshot(), exec: started });
+      fault('exec.played');
+      this.#tellStarted(exec);
+      fault('exec.told');
     } catch (thrown) {
+      const error = asExecError(thrown);
       await this.#fail(exec);
+      if (exec.outlives) noteExec(exec, { failed: { kind: error.kind, message: error.message } });
       exec.exitHeld = false;
       if (exec.request.autoDelete === true) await this.#forget(exec);
       this.#idle(record);
-      throw asExecError(thrown);
+      throw error;
     }
     exec.exitHeld = false;
     this.#announce(exec);
@@ -107,6 +128,7 @@ export class Execs {
 
   async kill(record: ContainerRecord, execId: string, signal: number): Promise<void> {
     const exec = this.#get(record, execId);
+    await exec.unsettled?.promise;
     if (exec.exit !== undefined) throw finished();
     if (!exec.startTried) {
       throw new WherryError('failed-precondition', `process ${execId} has not been started`);
@@ -125,6 +147,7 @@ export class Execs {
 
   async delete(record: ContainerRecord, execId: string): Promise<ExitInfo> {
     const exec = this.#get(record, execId);
+    await exec.unsettled?.promise;
     if (exec.active) {
       throw new WherryError(
         'failed-precondition',
@@ -155,7 +178,7 @@ export class Execs {
   onExit(exit: ProcessExit, exitStatus: number): boolean {
     const exec = this.#byToken.get(exit.token);
     if (exec === undefined) return false;
-    this.#deps.keel.acknowledgeExit(exit.token);
+    // Acknowledged when it is forgotten: until then keel tells it to a later wherryd.
     this.#noteExit(exec, exitStatus, exit.time);
     return true;
   }
@@ -173,6 +196,62 @@ export class Execs {
   /** The container goes: its execs, dead by now, go with it. */
   async forgetAll(record: ContainerRecord): Promise<void> {
     for (const exec of [...record.execs.values()]) await this.#forget(exec);
+  }
+
+  /** What an earlier wherryd left of a container's execs; `settle` says what became of them. */
+  takeUp(record: ContainerRecord): void {
+    for (const stored of loadExecs(record.dir)) {
+      const exec = new ExecRecord(record, { key: record.key, ...stored.request }, BigInt(stored.token));
+      exec.adopted = true;
+      exec.addedBy = stored.boot === String(this.#deps.boot()) ? stored.addedBy : '';
+      if (stored.logger !== undefined) exec.logger = BigInt(stored.logger);
+      exec.exitTold = stored.ended === true;
+      record.execs.set(exec.request.execId, exec);
+      if (stored.failed !== undefined) {
+        exec.startTried = true;
+        exec.failure = new WherryError(stored.failed.kind, stored.failed.message);
+        exec.noteFailure({ pid: 0, exitStatus: FAILED_STATUS, exitedAt: new Date() });
+        continue;
+      }
+      exec.startTold = stored.started === true;
+      if (exec.startTold) exec.status = 'running';
+      exec.exitHeld = true;
+      exec.unsettled = Promise.withResolvers();
+      this.#byToken.set(exec.token, exec);
+      this.#adopted.push(exec);
+    }
+  }
+
+  /** After keel has told who lives and who has ended. Never rejects. */
+  async settle(): Promise<void> {
+    await Promise.all(this.#adopted.splice(0).map((exec) => this.#settleOne(exec)));
+  }
+
+  async #settleOne(exec: ExecRecord): Promise<void> {
+    // Its start may be under way; a start that is not known to have made a process is begun anew, by the call that comes again.
+    if (exec.pid === 0 && !exec.startTold) await this.#deps.keel.cancel(exec.token);
+    if (exec.pid !== 0) {
+      exec.startTried = true;
+      if (!exec.startTold) this.#tellStarted(exec);
+    } else if (exec.startTold) {
+      // Of an earlier keel, with which everything ended.
+      exec.startTried = true;
+      this.#noteExit(exec, FAILED_STATUS, new Date());
+    } else this.#byToken.delete(exec.token);
+    exec.exitHeld = false;
+    exec.unsettled?.resolve();
+    exec.unsettled = undefined;
+    this.#announce(exec);
+    this.#idle(exec.container);
+  }
+
+  #tellStarted(exec: ExecRecord): void {
+    if (exec.exit === undefined) exec.status = 'running';
+    const started = { ...exec.snapshot(), status: 'running' as const, exit: undefined };
+    this.#deps.emit({ type: 'execStarted', state: exec.container.snapshot(), exec: started });
+    exec.startTold = true;
+    if (exec.outlives)
+      noteExec(exec, { started: true, ...(exec.logger !== undefined && { logger: String(exec.logger) }) });
   }
 
   async #play(record: ContainerRecord, exec: ExecRecord, context: OperationContext): Promise<number> {
@@ -240,6 +319,8 @@ export class Execs {
     exec.container.execs.delete(exec.request.execId);
     this.#byToken.delete(exec.token);
     await this.#deps.keel.release(exec.token, exec.container.settings.drainMs ?? DRAIN_MS);
+    this.#deps.keel.acknowledgeExit(exec.token);
+    if (exec.outlives) removeExecFile(exec);
     if (exec.logger !== undefined) await this.#deps.loggers.stop(exec.logger);
   }
 
@@ -258,6 +339,7 @@ export class Execs {
     exec.exit = told;
     const { container } = exec;
     this.#deps.emit({ type: 'execExited', state: container.snapshot(), exec: exec.snapshot(), exit: told });
+    if (exec.outlives && exec.request.autoDelete !== true) noteExec(exec, { ended: true });
     if (exec.request.autoDelete === true) void this.#forget(exec);
     this.#idle(container);
   }

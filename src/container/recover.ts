@@ -16,6 +16,8 @@ export interface RecoveryDependencies {
   forget(record: ContainerRecord): void;
   /** Its process has ended and nobody knows how. */
   ended(record: ContainerRecord): void;
+  /** Its exit is told later, after those of its execs. */
+  held(record: ContainerRecord): boolean;
   tell(event: RuntimeEvent): void;
 }
 
@@ -50,7 +52,7 @@ export class Recovery {
       if (state.status !== 'stopped' || record.wasStarted) {
         tell({ type: 'started', state: { ...state, status: 'running', exit: undefined } });
       }
-      if (record.exit !== undefined) {
+      if (record.exit !== undefined && !this.#deps.held(record)) {
         record.exitTold = true;
         tell({ type: 'exited', state, exit: record.exit });
       }

@@ -140,6 +140,7 @@ export class Runtime implements ContainerRuntime {
       cgroups: this.#cgroups,
       nextToken: () => this.#nextToken++,
       emit: (event) => this.#emit(event),
+      boot: () => this.#boot,
       onIdle: (record) => this.#announceExit(record),
     });
     this.#cgroupParent = dependencies.cgroupParent;
@@ -150,6 +151,7 @@ export class Runtime implements ContainerRuntime {
       remove: (record) => this.#removeAll(record, { requestId: 'recovery' }),
       forget: (record) => this.#forget(record),
       ended: (record) => this.#exited(record, 255 << 8, new Date(), false),
+      held: (record) => this.#execs.anyActive(record),
       tell: (event) => this.#emit(event),
     });
     this.#scopes = new Scopes(this.#cgroups.mode, this.#keel, () => this.#nextToken++);
@@ -173,6 +175,7 @@ export class Runtime implements ContainerRuntime {
     for (const record of records) {
       record.wasStarted = !this.#store.hasFifo(record);
       this.#recovery.add(record, boot);
+      this.#execs.takeUp(record);
     }
   }
 
@@ -182,8 +185,8 @@ export class Runtime implements ContainerRuntime {
   }
 
   /** After all that keel knows was told: half-made containers go, and those that keel does not know are looked for. */
-  settle(): Promise<void> {
-    return this.#recovery.settle();
+  async settle(): Promise<void> {
+    await Promise.all([this.#recovery.settle(), this.#execs.settle()]);
   }
 
   /** Remembers what lies in the run folder, or in `root`. */
@@ -472,8 +475,8 @@ export class Runtime implements ContainerRuntime {
     return warnings;
   }
 
-  async exec(request: ExecRequest, _context: OperationContext): Promise<ExecState> {
-    return this.#execs.add(this.#get(request.key), request);
+  async exec(request: ExecRequest, context: OperationContext): Promise<ExecState> {
+    return this.#execs.add(this.#get(request.key), request, context);
   }
 
   startExec(key: ContainerKey, execId: string, context: OperationContext): Promise<ExecState> {

@@ -184,6 +184,12 @@ export class FaultHarness implements AsyncDisposable {
     return this.#lines(id).map((line) => /\/tasks\/([a-z-]+)/.exec(line)?.[1] ?? '');
   }
 
+  /** Topics of one exec, in order. */
+  events(id: string, exec: string): string[] {
+    const own = this.#lines(id).filter((line) => line.includes(`"${exec}"`));
+    return own.map((line) => /\/tasks\/([a-z-]+)/.exec(line)?.[1] ?? '');
+  }
+
   #lines(id: string): string[] {
     return this.#seen.split('\n').filter((line) => line.includes(id) && line.includes('/tasks/'));
   }
