@@ -32,6 +32,23 @@ export interface CgroupHost {
   unified: Hierarchy | undefined;
   /** What the unified hierarchy's root offers (cgroup.controllers). */
   unifiedControllers: string[];
+  /** Why there are none for us although the host may have some; undefined: nothing is mounted. */
+  absence?: Absence;
+}
+
+export interface Absence {
+  why: string;
+  hint: string;
+}
+
+const NOT_MOUNTED: Absence = {
+  why: 'no cgroup filesystem is mounted',
+  hint: 'mount cgroup2 on /sys/fs/cgroup',
+};
+
+/** Of a host whose mode is `none`. */
+export function absenceOf({ absence = NOT_MOUNTED }: CgroupHost): Absence {
+  return absence;
 }
 
 /** The texts that the answer depends on, so that other hosts can be described in tests. */

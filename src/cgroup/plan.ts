@@ -9,7 +9,7 @@ import type { LinuxResources } from '../oci/types.ts';
 import { inheritCpuset } from './cpuset.ts';
 import { deviceProgram } from './device-program.ts';
 import { deviceSettings } from './devices-v1.ts';
-import { below, type CgroupHost, type Hierarchy } from './hierarchy.ts';
+import { absenceOf, below, type CgroupHost, type Hierarchy } from './hierarchy.ts';
 import { type CgroupFacts, limitsV1 } from './limits-v1.ts';
 import { type CgroupV2Facts, limitsV2 } from './limits-v2.ts';
 import { type CgroupPath, type CgroupPathRequest, isSystemdForm, resolveCgroupsPath } from './paths.ts';
@@ -72,7 +72,7 @@ export function planCgroup(
   const resources = request.resources ?? {};
   checkResources(resources);
   const path = resolveCgroupsPath(request);
-  if (host.mode === 'none') return withoutCgroups(resources);
+  if (host.mode === 'none') return withoutCgroups(host, request);
   const places = placesOf(host, request, path);
   // One look is enough to know a new cgroup from one that was made beforehand.
   const sample = places.find(({ hierarchy }) => hierarchy.controllers.includes('pids')) ?? places[0]!;
@@ -157,20 +157,22 @@ export function factsV2({ unified }: CgroupHost, fresh: boolean, probe: CgroupPr
   };
 }
 
-/** A host without cgroups runs containers, but none with a limit. */
-function withoutCgroups(resources: LinuxResources): CgroupPlan {
-  const asked = limitsV1(resources, { fresh: true, bfq: () => false }).settings[0];
+/** Who has no cgroups runs containers, but none with a limit; and none in a cgroup that is named, where there may be some for others. */
+function withoutCgroups(host: CgroupHost, { resources = {}, cgroupsPath }: CgroupRequest): CgroupPlan {
+  const { why, hint } = absenceOf(host);
+  const named = host.absence !== undefined && cgroupsPath !== '' ? 'linux.cgroupsPath' : undefined;
+  const asked = limitsV1(resources, { fresh: true, bfq: () => false }).settings[0]?.field ?? named;
   if (asked !== undefined) {
-    throw new WherryError('failed-precondition', `${asked.field}: no cgroup filesystem is mounted`, {
-      path: asked.field,
-      hint: 'mount cgroup2 on /sys/fs/cgroup or remove the limit',
+    throw new WherryError('failed-precondition', `${asked}: ${why}`, {
+      path: asked,
+      hint: `${hint}, or remove the ${asked === named ? 'path' : 'limit'}`,
     });
   }
   const nothing = { paths: {}, relative: {}, create: [], writes: [], procs: [], remove: [] };
   return {
     ...nothing,
     cloneInto: undefined,
-    warnings: ['the container has no cgroup: none is mounted on this host'],
+    warnings: [`the container has no cgroup: ${why}`],
   };
 }
 

@@ -2,7 +2,6 @@
  * An ordinary user's containers: a user namespace comes by itself, with all ids that the user may map, and what an ordinary user
  * cannot have is refused before anything is made (user_namespaces(7)).
  */
-import type { CgroupHost } from '../cgroup/hierarchy.ts';
 import { WherryError } from '../errors.ts';
 import type { LinuxIdMapping, Mount, Spec } from '../oci/types.ts';
 import type { IdHelpers } from './compile/input.ts';
@@ -14,11 +13,6 @@ import { covered, type IdRange, type Subordinates, type UserIds, wholeMapping } 
 export function ordinaryUser(): UserIds | undefined {
   const uid = process.geteuid?.() ?? 0;
   return uid === 0 ? undefined : { uid, gid: process.getegid?.() ?? 0 };
-}
-
-/** Cgroups belong to root unless somebody gave us a part of them: none are made, and limits are told as without effect. */
-export function withoutCgroups(): CgroupHost {
-  return { mode: 'none', hierarchies: [], unified: undefined, unifiedControllers: [] };
 }
 
 /** Root of the container is nobody else outside. */

@@ -27,7 +27,13 @@ import { playError, readPage } from '../tape/outcome.ts';
 import { cgroupOwner } from './cgroup-owner.ts';
 import { compileCreate } from './compile/create.ts';
 import { compileRemove } from './compile/remove.ts';
-import { execContextOf, hasOwnPidNamespace, loadExecContext, saveExecContext } from './exec-context.ts';
+import {
+  type ExecContext,
+  execContextOf,
+  hasOwnPidNamespace,
+  loadExecContext,
+  saveExecContext,
+} from './exec-context.ts';
 import { Execs } from './execs.ts';
 import { exitReason } from './exit-reason.ts';
 import { Freezer } from './freezer.ts';
@@ -37,19 +43,13 @@ import { entriesOf } from './host-entries.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
 import { Loggers } from './loggers.ts';
 import { checkLabels } from './lsm.ts';
+import { membersOf } from './members.ts';
 import { planNetDevices } from './net-devices.ts';
 import { Ooms } from './ooms.ts';
 import type { PlayHost, PlayOptions } from './play.ts';
 import { ContainerRecord } from './record.ts';
 import { Recovery } from './recover.ts';
-import {
-  explainIdError,
-  ordinaryUser,
-  rootIsUser,
-  specForUser,
-  type UserSpec,
-  withoutCgroups,
-} from './rootless.ts';
+import { explainIdError, ordinaryUser, rootIsUser, specForUser, type UserSpec } from './rootless.ts';
 import { type OpenUnit, Scopes } from './scopes.ts';
 import { planStdio, type StdioPlan } from './stdio.ts';
 import { StateStore, scopeFolder } from './store.ts';
@@ -69,6 +69,7 @@ import type {
   RuntimeEvent,
 } from './types.ts';
 import { updateResources } from './update.ts';
+import { assertCgroup, cgroupsOfUser, hasCgroup } from './user-cgroups.ts';
 
 /** Wherry's own programs lie beside the Node that runs it. */
 const LIBEXEC = dirname(process.execPath);
@@ -130,7 +131,7 @@ export class Runtime implements ContainerRuntime {
 
   constructor(dependencies: RuntimeDependencies) {
     this.#keel = dependencies.keel;
-    this.#cgroups = this.#user === undefined ? dependencies.cgroups : withoutCgroups();
+    this.#cgroups = this.#user === undefined ? dependencies.cgroups : cgroupsOfUser(dependencies.cgroups);
     this.#log = dependencies.log;
     this.#store = new StateStore(dependencies.runDir);
     this.#loggers = new Loggers(this.#keel);
@@ -239,7 +240,7 @@ export class Runtime implements ContainerRuntime {
         defaultParent: this.#parentOf(request.key),
         id: request.key.id,
         resources: spec.linux?.resources,
-        owner: cgroupOwner(spec),
+        owner: this.#user === undefined ? cgroupOwner(spec) : undefined,
       });
       record.cgroup = { paths: cgroup.paths, relative: cgroup.relative, remove: cgroup.remove };
       for (const warning of cgroup.warnings) this.#log.warn(warning, logFields(request.key));
@@ -403,8 +404,11 @@ export class Runtime implements ContainerRuntime {
 
   async pids(key: ContainerKey): Promise<number[]> {
     const record = this.#get(key);
-    if (record.status === 'stopped' || record.cgroup === undefined)
-      return record.pid === 0 ? [] : [record.pid];
+    if (record.status === 'stopped') return record.pid === 0 ? [] : [record.pid];
+    if (!hasCgroup(record)) {
+      await this.#loadContext(record);
+      return this.#members(record);
+    }
     const pids = this.#reader(record).pids();
     return pids.length === 0 && record.pid !== 0 ? [record.pid] : pids;
   }
@@ -420,7 +424,9 @@ export class Runtime implements ContainerRuntime {
   }
 
   async stats(key: ContainerKey): Promise<CgroupStats> {
-    return this.#reader(this.#get(key)).sample();
+    const record = this.#get(key);
+    assertCgroup(record, this.#cgroups, 'read statistics');
+    return this.#reader(record).sample();
   }
 
   noteExit(key: ContainerKey, waitStatus: number): void {
@@ -431,6 +437,7 @@ export class Runtime implements ContainerRuntime {
   async pause(key: ContainerKey, context: OperationContext): Promise<void> {
     const record = this.#get(key);
     if (record.status !== 'running' && record.status !== 'created') throw notRunning('failed-precondition');
+    assertCgroup(record, this.#cgroups, 'pause');
     const before = record.status;
     record.status = 'pausing';
     try {
@@ -460,6 +467,7 @@ export class Runtime implements ContainerRuntime {
   async update(key: ContainerKey, resources: LinuxResources, context: OperationContext): Promise<string[]> {
     const record = this.#get(key);
     if (record.exit !== undefined || record.status === 'creating') throw notRunning('failed-precondition');
+    assertCgroup(record, this.#cgroups, 'change limits');
     const write = () =>
       updateResources(record, resources, {
         cgroups: this.#cgroups,
@@ -514,8 +522,7 @@ export class Runtime implements ContainerRuntime {
 
   async execDefaults(key: ContainerKey): Promise<ExecDefaults> {
     const record = this.#get(key);
-    record.execContext ??= await loadExecContext(record.dir);
-    return record.execContext.process;
+    return (await this.#loadContext(record)).process;
   }
 
   onEvent(listener: (event: RuntimeEvent) => void): () => void {
@@ -914,7 +921,9 @@ export class Runtime implements ContainerRuntime {
 
   /** To every process of the cgroup; those of a container that is gone are no failure. */
   async #signalAll(record: ContainerRecord, signal: number): Promise<void> {
+    if (!hasCgroup(record)) await this.#loadContext(record);
     const pids = () => {
+      if (!hasCgroup(record)) return this.#members(record);
       try {
         return this.#reader(record).pids();
       } catch {
@@ -922,6 +931,16 @@ export class Runtime implements ContainerRuntime {
       }
     };
     await this.#freezer(record).signalAll(signal, pids, record.status === 'paused');
+  }
+
+  async #loadContext(record: ContainerRecord): Promise<ExecContext> {
+    record.execContext ??= await loadExecContext(record.dir);
+    return record.execContext;
+  }
+
+  #members(record: ContainerRecord): number[] {
+    const own = record.execContext !== undefined && hasOwnPidNamespace(record.execContext);
+    return membersOf(record.pid, own);
   }
 
   #reader(record: ContainerRecord): CgroupReader {

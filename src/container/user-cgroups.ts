@@ -1,0 +1,28 @@
+/** Cgroups belong to root unless somebody gave a part of them to a user (cgroups(7), "Cgroups delegation"). */
+import { type Absence, absenceOf, type CgroupHost } from '../cgroup/hierarchy.ts';
+import { WherryError } from '../errors.ts';
+import type { ContainerRecord } from './record.ts';
+
+const V1: Absence = {
+  why: 'an ordinary user has no cgroups where the host has cgroup v1',
+  hint: 'run as root, boot with cgroup v2 alone (systemd.unified_cgroup_hierarchy=1)',
+};
+
+/** None are made, and what needs one is refused. */
+export function cgroupsOfUser(host: CgroupHost): CgroupHost {
+  const none: CgroupHost = { mode: 'none', hierarchies: [], unified: undefined, unifiedControllers: [] };
+  return host.mode === 'none' ? none : { ...none, absence: V1 };
+}
+
+export function hasCgroup({ cgroup }: Pick<ContainerRecord, 'cgroup'>): boolean {
+  return Object.keys(cgroup?.paths ?? {}).length > 0;
+}
+
+/** Says for what a cgroup would be needed, and why there is none. */
+export function assertCgroup(record: ContainerRecord, host: CgroupHost, act: string): void {
+  if (hasCgroup(record)) return;
+  const { why, hint } = absenceOf(host);
+  throw new WherryError('failed-precondition', `cannot ${act}: the container has no cgroup: ${why}`, {
+    hint,
+  });
+}
