@@ -69,7 +69,7 @@ import type {
   RuntimeEvent,
 } from './types.ts';
 import { updateResources } from './update.ts';
-import { assertCgroup, cgroupsOfUser, hasCgroup } from './user-cgroups.ts';
+import { assertCgroup, assertHierarchy, cgroupsOfUser, hasCgroup } from './user-cgroups.ts';
 
 /** Wherry's own programs lie beside the Node that runs it. */
 const LIBEXEC = dirname(process.execPath);
@@ -233,6 +233,7 @@ export class Runtime implements ContainerRuntime {
         request.rootfsOverlay?.lower ?? rootfsOf(given, request.bundle),
         request.rootfsMounts,
       );
+      if (request.systemdCgroup === true) assertHierarchy(this.#cgroups);
       const unit =
         request.systemdCgroup === true ? await this.#scopes.unitOf(spec, request.key.id) : undefined;
       const cgroup = planCgroup(this.#cgroups, {

@@ -26,3 +26,13 @@ export function assertCgroup(record: ContainerRecord, host: CgroupHost, act: str
     hint,
   });
 }
+
+/** The systemd driver has nothing to drive. */
+export function assertHierarchy(host: CgroupHost): void {
+  if (host.mode !== 'none' || host.absence === undefined) return;
+  const { why, hint } = host.absence;
+  throw new WherryError('failed-precondition', `--systemd-cgroup: ${why}`, {
+    path: 'linux.cgroupsPath',
+    hint: `${hint}, or leave the option out`,
+  });
+}
