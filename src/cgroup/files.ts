@@ -1,5 +1,5 @@
 /** Open files of one cgroup folder, read again and again from the start into one buffer that all share. */
-import { closeSync, constants, openSync, readdirSync, readSync } from 'node:fs';
+import { closeSync, constants, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
 import type { Text } from './parse.ts';
 
 /** memory.stat is 2 to 3 KB; io.stat and percpu files grow with the machine. */
@@ -9,15 +9,46 @@ const LARGEST = 4 * 1024 * 1024;
 /** A file that was missing may come: containerd enables controllers after the container was made. */
 const RETRY_AFTER = 16;
 
+/** How many files may stay open between two reads: a node with thousands of containers must not run out of descriptors for it. */
+export class DescriptorBudget {
+  readonly #most: () => number;
+  #left: number | undefined;
+
+  /** Asked when first needed. */
+  constructor(most: () => number) {
+    this.#most = most;
+  }
+
+  /** False: read it and close it. */
+  take(): boolean {
+    this.#left ??= this.#most();
+    if (this.#left <= 0) return false;
+    this.#left--;
+    return true;
+  }
+
+  give(): void {
+    if (this.#left !== undefined) this.#left++;
+  }
+}
+
+/** Half of what this process may open (proc_pid_limits(5)). */
+const shared = new DescriptorBudget(() => {
+  const soft = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'))?.[1];
+  return Math.floor(Number(soft ?? 1024) / 2);
+});
+
 export class CgroupFiles {
   readonly #directory: string;
   readonly #descriptors = new Map<string, number>();
   /** How many more times a missing file is not looked for. */
   readonly #missing = new Map<string, number>();
+  readonly #budget: DescriptorBudget;
   #names: string[] | undefined;
 
-  constructor(directory: string) {
+  constructor(directory: string, budget: DescriptorBudget = shared) {
     this.#directory = directory;
+    this.#budget = budget;
   }
 
   /**
@@ -25,15 +56,23 @@ export class CgroupFiles {
    * controller, no such cgroup any more, or the kernel refuses (PSI switched off: EOPNOTSUPP).
    */
   text(name: string): Text | undefined {
-    const descriptor = this.#descriptor(name);
+    const known = this.#descriptors.get(name);
+    const descriptor = known ?? this.#opened(name);
     if (descriptor === undefined) return undefined;
+    let kept = known !== undefined;
+    if (!kept && this.#budget.take()) {
+      this.#descriptors.set(name, descriptor);
+      kept = true;
+    }
     try {
       return readWhole(descriptor);
     } catch (error) {
       // A removed cgroup says ENODEV for good; one made anew under the same name needs a new descriptor.
-      this.#forget(name, descriptor);
+      if (kept) this.#forget(name, descriptor);
       if (isOutOfDescriptors(error)) throw error;
       return undefined;
+    } finally {
+      if (!kept) closeSync(descriptor);
     }
   }
 
@@ -46,23 +85,22 @@ export class CgroupFiles {
   }
 
   close(): void {
-    for (const descriptor of this.#descriptors.values()) closeSync(descriptor);
+    for (const descriptor of this.#descriptors.values()) {
+      closeSync(descriptor);
+      this.#budget.give();
+    }
     this.#descriptors.clear();
     this.#missing.clear();
   }
 
-  #descriptor(name: string): number | undefined {
-    const known = this.#descriptors.get(name);
-    if (known !== undefined) return known;
+  #opened(name: string): number | undefined {
     const wait = this.#missing.get(name) ?? 0;
     if (wait > 0) {
       this.#missing.set(name, wait - 1);
       return undefined;
     }
     try {
-      const descriptor = openSync(`${this.#directory}/${name}`, constants.O_RDONLY | constants.O_NOFOLLOW);
-      this.#descriptors.set(name, descriptor);
-      return descriptor;
+      return openSync(`${this.#directory}/${name}`, constants.O_RDONLY | constants.O_NOFOLLOW);
     } catch (error) {
       if (isOutOfDescriptors(error)) throw error;
       this.#missing.set(name, RETRY_AFTER);
@@ -72,6 +110,7 @@ export class CgroupFiles {
 
   #forget(name: string, descriptor: number): void {
     closeSync(descriptor);
+    this.#budget.give();
     this.#descriptors.delete(name);
     this.#missing.set(name, RETRY_AFTER);
   }

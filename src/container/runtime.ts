@@ -87,6 +87,8 @@ const LATER_MS = 30;
 const EXIT_SAVE_DELAY_MS = 20;
 /** rmdir answers EBUSY while the last dying task leaves; runc gives up after about as long. */
 const REMOVE_TRIES = 40;
+/** On v2 each try waits for the last task. */
+const REMOVE_WAITS = 10;
 
 export interface Logger {
   debug(message: string, fields?: Record<string, unknown>): void;
@@ -747,6 +749,7 @@ export class Runtime implements ContainerRuntime {
       rootfsTargets: record.rootfsMounts.map(({ target }) => target),
       // Looking for cgroups that the container made itself costs more than the removal: only where it was refused.
       cgroupDirectories: attempt === 1 ? directories : removalOrder(directories),
+      waitForTheLast: attempt > 1,
     });
   }
 
@@ -832,7 +835,7 @@ export class Runtime implements ContainerRuntime {
       const result = await host.play(this.#nextToken++, tape.image, options);
       const error = playError(tape, result);
       if (error === undefined) return;
-      if (attempt >= REMOVE_TRIES) throw error;
+      if (attempt >= (this.#cgroups.mode === 'v2' ? REMOVE_WAITS : REMOVE_TRIES)) throw error;
       await sleep(Math.min(2 ** attempt, 250));
     }
   }

@@ -42,7 +42,8 @@ describe('limits bite', () => {
   };
 
   test('a hog of the processor gets its quota, within 10 %, over 5 s', async () => {
-    const QUOTA_US = 20_000;
+    // Small: a machine that is busy with others may give it no more than a few hundredths.
+    const QUOTA_US = 5_000;
     const { id, pid } = await start('while :; do :; done', { cpu: { quota: QUOTA_US, period: 100_000 } });
     // The kernel's own count of periods is the clock: of a machine that is busy with others, only what was asked for counts.
     const sample = () => {
