@@ -2,7 +2,7 @@
  * `npm run build`: leaves a relocatable tree in dist/.
  *
  *   dist/bin/wherry, dist/bin/containerd-shim-wherry-v1    the native client, one file with two names
- *   dist/libexec/wherry/keel, player, copyup               native
+ *   dist/libexec/wherry/keel, player, copyup, pause               native
  *   dist/libexec/wherry/node                               the pinned Node
  *   dist/libexec/wherry/wherryd.mjs, lib/, cache/          the bundled daemon and V8's code cache of it
  *   dist/libexec/wherry/node_modules/@koromix/…            koffi's compiled half
@@ -43,7 +43,7 @@ export async function buildAll(): Promise<void> {
   mkdirSync(libexec, { recursive: true });
   install(join(native, 'wherry'), join(bin, 'wherry'));
   linkSync(join(bin, 'wherry'), join(bin, 'containerd-shim-wherry-v1'));
-  for (const name of ['keel', 'player', 'copyup']) install(join(native, name), join(libexec, name));
+  for (const name of ['keel', 'player', 'copyup', 'pause']) install(join(native, name), join(libexec, name));
   linkOrCopy(node, join(libexec, 'node'));
   await bundle(libexec, version);
   rmSync(dist, { recursive: true, force: true });

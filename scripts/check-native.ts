@@ -8,6 +8,7 @@ const limits: readonly { program: string; files: readonly string[]; lines: numbe
   { program: 'player', files: ['native/player*.c', 'native/play.c'], lines: 300 },
   { program: 'keel', files: ['native/keel*.c'], lines: 1700 },
   { program: 'client', files: ['native/client*.c'], lines: 830 },
+  { program: 'pause', files: ['native/pause.c'], lines: 10 },
   { program: 'copyup', files: ['native/copyup.c'], lines: 110 },
 ];
 const columns = 120;

@@ -14,6 +14,7 @@ import type { GrpcServer } from './grpc/server.ts';
 import type { StatsSource } from './grpc/stats-stream.ts';
 import type { Logger } from './log.ts';
 import type { ShimRuntime } from './runtime.ts';
+import { createSandboxService } from './sandbox/service.ts';
 import { createTaskService } from './task/service.ts';
 import { serveTtrpcConnection, type TtrpcConnection } from './ttrpc/server.ts';
 import type { ServiceTable } from './ttrpc/service.ts';
@@ -85,7 +86,10 @@ export function createShimServices(dependencies: ShimServicesDependencies): Shim
     ['containerd.task.v2.Task', tasks.methods],
     ['containerd.task.v3.Task', tasks.methods],
   ];
-  const ttrpcServices: ServiceTable = new Map(taskTables);
+  const ttrpcServices: ServiceTable = new Map([
+    ...taskTables,
+    ['containerd.runtime.sandbox.v1.Sandbox', createSandboxService({ runtime, groups })],
+  ]);
   const shim = {
     runtime,
     groups,

@@ -29,7 +29,7 @@ for (const [version, handler] of [
     });
 
     const userns = 'a user-namespaced pod: root inside, another user outside, files and volumes shifted';
-    test(userns, { skip: idmapped && 'its layers are not mapped yet' }, async () => {
+    test(userns, async () => {
       const { cri } = node;
       const config = node.podConfig('userns', mapped);
       const volume = join(node.containerd.folder, 'volume');
