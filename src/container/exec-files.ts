@@ -40,9 +40,16 @@ export function saveExec(exec: ExecRecord, boot: bigint): void {
   writeFileSync(pathOf(exec), `${JSON.stringify(stored, plain)}\n`, { mode: 0o600 });
 }
 
-/** One append: the death of wherryd cannot fall into the middle of it. */
+/**
+ * One append: the death of wherryd cannot fall into the middle of it. Where there is no room for it the exec goes on all the same: then a
+ * later wherryd may tell an event again.
+ */
 export function noteExec(exec: ExecRecord, news: ExecNews): void {
-  appendFileSync(pathOf(exec), `${JSON.stringify(news)}\n`, { mode: 0o600 });
+  try {
+    appendFileSync(pathOf(exec), `${JSON.stringify(news)}\n`, { mode: 0o600 });
+  } catch {
+    // See above.
+  }
 }
 
 export function removeExecFile(exec: ExecRecord): void {

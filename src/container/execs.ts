@@ -68,9 +68,23 @@ export class Execs {
     exec.addedBy = requestId;
     record.execs.set(execId, exec);
     this.#deps.emit({ type: 'execAdded', state: record.snapshot(), exec: exec.snapshot() });
-    if (exec.outlives) saveExec(exec, this.#deps.boot());
+    this.#save(exec);
     fault('exec.recorded');
     return exec.snapshot();
+  }
+
+  #save(exec: ExecRecord): void {
+    if (!exec.outlives) return;
+    try {
+      saveExec(exec, this.#deps.boot());
+    } catch (cause) {
+      exec.container.execs.delete(exec.request.execId);
+      throw new WherryError('resource-exhausted', `cannot write down the exec: ${(cause as Error).message}`, {
+        path: 'exec_id',
+        hint: 'make room in the run folder',
+        cause,
+      });
+    }
   }
 
   async start(record: ContainerRecord, execId: string, context: OperationContext): Promise<ExecState> {
