@@ -1,6 +1,7 @@
 /** A runtime event as the envelope that containerd's Events/Forward takes. */
 import type { RuntimeEvent } from '../../src/container/types.ts';
 import {
+  TaskCheckpointed,
   TaskCreate,
   TaskDelete,
   TaskExecAdded,
@@ -30,7 +31,7 @@ export function envelopeOf(event: RuntimeEvent, timestamp: Date): Envelope {
         bundle,
         rootfs: event.rootfsMounts,
         io: stdio,
-        checkpoint: '',
+        checkpoint: event.checkpoint ?? '',
         pid,
       });
     case 'started':
@@ -61,6 +62,11 @@ export function envelopeOf(event: RuntimeEvent, timestamp: Date): Envelope {
       return envelope('/tasks/paused', 'TaskPaused', TaskPaused, { containerId });
     case 'resumed':
       return envelope('/tasks/resumed', 'TaskResumed', TaskResumed, { containerId });
+    case 'checkpointed':
+      return envelope('/tasks/checkpointed', 'TaskCheckpointed', TaskCheckpointed, {
+        containerId,
+        checkpoint: event.path,
+      });
     case 'execAdded': {
       const { execId } = event.exec;
       return envelope('/tasks/exec-added', 'TaskExecAdded', TaskExecAdded, { containerId, execId });

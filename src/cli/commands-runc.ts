@@ -1,4 +1,5 @@
 /** The table of runc's commands; flags are runc's (https://github.com/opencontainers/runc/tree/main/man). */
+import { checkpointCommands } from './commands-checkpoint.ts';
 import { processCommands } from './commands-process.ts';
 import type { ArgumentSpec, CommandSpec, FlagSpec } from './grammar.ts';
 
@@ -182,7 +183,5 @@ export const runcCommands: readonly CommandSpec[] = [
     runc: true,
   },
   ...processCommands,
+  ...checkpointCommands,
 ];
-
-/** Commands of runc that this version does not have: named, so that the answer is not "unknown". */
-export const missingRuncCommands: readonly string[] = ['checkpoint', 'restore'];

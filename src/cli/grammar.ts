@@ -91,7 +91,13 @@ export const globalFlags: readonly FlagSpec[] = [
     help: 'accepted for callers of runc; Wherry finds out by itself',
     fallback: 'auto',
   },
-  { name: 'criu', kind: 'text', value: 'PATH', help: 'accepted and ignored, as in runc' },
+  {
+    name: 'criu',
+    kind: 'text',
+    value: 'PATH',
+    help: 'the program criu, for checkpoint and restore',
+    fallback: 'found on PATH',
+  },
   { name: 'version', short: 'v', kind: 'boolean', help: 'print the version and the builds of all parts' },
 ];
 

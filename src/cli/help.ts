@@ -116,7 +116,7 @@ export function renderCliDocs(): string {
     '  `{"level":"error","msg":"…","time":"…"}` with `--log-format json`, else as `time="…" level=error msg="…"`. When a command',
     '  fails, its error is the only line that it adds to FILE.',
     '- `--version` begins with `wherry version`, under the name `runc` too: no release of runc is claimed.',
-    '- Not available yet: checkpoint, events, exec, features, pause, ps, restore, resume, update; `--pidfd-socket`.',
+    '- Not available yet: `--pidfd-socket`.',
     '',
     '## Commands',
     '',

@@ -4,6 +4,7 @@
  * (src/container), frames and sockets (src/daemon), the client itself (native/).
  */
 import { WherryError } from '../errors.ts';
+import { checkpointCommand } from './commands/checkpoint.ts';
 import { createCommand } from './commands/create.ts';
 import { daemonStart, daemonStatus, daemonStop } from './commands/daemon.ts';
 import { deleteCommand } from './commands/delete.ts';
@@ -16,6 +17,7 @@ import { launchCommand, launchExitCode } from './commands/launch.ts';
 import { listCommand } from './commands/list.ts';
 import { pauseCommand } from './commands/pause.ts';
 import { psCommand } from './commands/ps.ts';
+import { restoreCommand } from './commands/restore.ts';
 import { resumeCommand } from './commands/resume.ts';
 import { runCommand } from './commands/run.ts';
 import { specCommand } from './commands/spec.ts';
@@ -47,6 +49,8 @@ export const commandCode: Readonly<Record<string, CommandCode>> = {
   resume: resumeCommand,
   update: updateCommand,
   events: eventsCommand,
+  checkpoint: checkpointCommand,
+  restore: restoreCommand,
   features: featuresCommand,
   launch: launchCommand,
   explain: explainCommand,
@@ -92,7 +96,7 @@ async function dispatch(session: ClientSession, deps: CliDependencies, report: R
     const invocation: Invocation = help ? { kind: 'help' } : parseCommand(rest, program);
     if (invocation.kind === 'unknown') {
       await report.error(invocation.error);
-      return invocation.error.kind === 'unimplemented' ? 1 : UNKNOWN_COMMAND;
+      return UNKNOWN_COMMAND;
     }
     if (invocation.kind === 'help') {
       print(helpText(invocation, program));
@@ -114,7 +118,7 @@ async function dispatch(session: ClientSession, deps: CliDependencies, report: R
 }
 
 /** Commands whose errors begin with a sentence, as in runc. */
-const prefixed = new Set(['create', 'run', 'launch']);
+const prefixed = new Set(['create', 'run', 'launch', 'restore']);
 
 async function tell(
   thrown: unknown,

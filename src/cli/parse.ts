@@ -4,7 +4,7 @@
  */
 import { WherryError } from '../errors.ts';
 import { ownCommands } from './commands-own.ts';
-import { missingRuncCommands, runcCommands } from './commands-runc.ts';
+import { runcCommands } from './commands-runc.ts';
 import { FlagValues } from './flags.ts';
 import { type CommandSpec, type FlagSpec, globalFlags, helpFlag } from './grammar.ts';
 import { nearest } from './suggest.ts';
@@ -112,9 +112,6 @@ function parseFor(command: CommandSpec, tokens: readonly string[], program: stri
 }
 
 function unknownCommand(name: string, commands: readonly CommandSpec[], program: string): WherryError {
-  if (missingRuncCommands.includes(name)) {
-    return new WherryError('unimplemented', `"${name}" is not available in this version of Wherry`);
-  }
   if (program === 'runc' && ownCommands.some((command) => command.name.split(' ')[0] === name)) {
     return new WherryError('invalid-argument', `unknown command "${name}"`, {
       hint: `it exists under the name wherry: wherry ${name}`,

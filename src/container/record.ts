@@ -105,6 +105,8 @@ export class ContainerRecord {
   exitTold = false;
   /** The caller's client removes mounts and cgroups by itself; settles with what came of it. */
   cleanup: Promise<PlayResult | undefined> | undefined;
+  /** Its image waits to be restored by `start`. */
+  restoreNow: (() => Promise<void>) | undefined;
   /** Bytes of state.json, so that a shorter text covers a longer one. */
   storedLength = 0;
   /** True once a delete runs: a second one waits for nothing. */

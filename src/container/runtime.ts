@@ -17,6 +17,7 @@ import { isSliceName, type SystemdUnit } from '../cgroup/systemd.ts';
 import { foldersIn, removalOrder } from '../cgroup/tree.ts';
 import { type ErrorKind, WherryError } from '../errors.ts';
 import { fault } from '../fault.ts';
+import { isAlive } from '../linux/pidfd.ts';
 import { compileSeccomp } from '../linux/seccomp.ts';
 import { parseConfig } from '../oci/config.ts';
 import { unsupported } from '../oci/supported.ts';
@@ -26,7 +27,11 @@ import { disassemble } from '../tape/disassemble.ts';
 import { playError, readPage } from '../tape/outcome.ts';
 import { cgroupOwner } from './cgroup-owner.ts';
 import { compileCreate } from './compile/create.ts';
+import type { CreateInput } from './compile/input.ts';
 import { compileRemove } from './compile/remove.ts';
+import { checkpointContainer } from './criu/checkpoint.ts';
+import type { CheckpointOptions } from './criu/options.ts';
+import { planRestore } from './criu/restore.ts';
 import {
   type ExecContext,
   execContextOf,
@@ -78,6 +83,8 @@ const ENXIO = -6;
 const SIGKILL = 9;
 /** A set-up that takes longer hangs on something: keel kills it and the error names the step. */
 const CREATE_DEADLINE_MS = 120_000;
+/** An image may be as large as memory is. */
+const RESTORE_DEADLINE_MS = 1_800_000;
 /** For the output of a process that nobody remembers. */
 const UNKNOWN_DRAIN_MS = 10_000;
 const REMOVE_DEADLINE_MS = 60_000;
@@ -267,19 +274,25 @@ export class Runtime implements ContainerRuntime {
       saved.catch(() => {});
       record.filtered = filter !== undefined;
       record.oomKills = oomKills(cgroup.paths, this.#cgroups.mode);
-      const scope = unit === undefined ? undefined : await this.#openScope(unit, record, spec);
-      try {
-        await this.#playCreate(request, record, spec, cgroup, filter);
-      } finally {
-        await scope?.leave();
-      }
+      const make = async () => {
+        const scope = unit === undefined ? undefined : await this.#openScope(unit, record, spec);
+        try {
+          await this.#playCreate(request, record, spec, cgroup, filter);
+        } finally {
+          await scope?.leave();
+        }
+      };
+      if (request.restore?.atStart === true) record.restoreNow = make;
+      else await make();
       fault('create.played');
       this.#watchOomsSoon(record);
       await saved;
       if (record.exit === undefined) record.status = request.startAtOnce === true ? 'running' : 'created';
       this.#store.save(record);
       fault('create.saved');
-      if (request.startAtOnce === true) await this.#poststart(record, context);
+      // As in runc, what is restored has had its poststart hooks.
+      if (request.startAtOnce === true && request.restore === undefined)
+        await this.#poststart(record, context);
     } catch (thrown) {
       if (claimed) await this.#undo(record, context);
       this.#forget(record);
@@ -287,7 +300,13 @@ export class Runtime implements ContainerRuntime {
       record.abandon(error);
       throw error;
     }
-    this.#emit({ type: 'created', state: record.snapshot(), rootfsMounts: request.rootfsMounts });
+    const checkpoint = request.restore?.imagesDir;
+    this.#emit({
+      type: 'created',
+      state: record.snapshot(),
+      rootfsMounts: request.rootfsMounts,
+      ...(checkpoint !== undefined && { checkpoint }),
+    });
     if (request.startAtOnce === true) this.#emit({ type: 'started', state: record.snapshot() });
     // An init that ended meanwhile is told only now, so that no exit comes before its create and start.
     this.#releaseExit(record);
@@ -311,10 +330,13 @@ export class Runtime implements ContainerRuntime {
     record.status = 'running';
     record.exitHeld = true;
     try {
-      await this.#go(record, context);
-      fault('start.gone');
-      await startHooksEnd(record);
-      await this.#poststart(record, context);
+      if (record.restoreNow !== undefined) await this.#restoreNow(record, context);
+      else {
+        await this.#go(record, context);
+        fault('start.gone');
+        await startHooksEnd(record);
+        await this.#poststart(record, context);
+      }
       this.#emit({ type: 'started', state: { ...record.snapshot(), status: 'running' } });
       fault('start.told');
     } finally {
@@ -352,6 +374,7 @@ export class Runtime implements ContainerRuntime {
       if (record.adopted && (await this.#keel.signal(record.token, signal, context.requestId)) === 0) return;
       throw notRunning();
     }
+    if (record.restoreNow !== undefined) throw notRunning();
     await record.registered;
     if (signal === SIGKILL) record.killed = true;
     if (all && record.cgroup !== undefined) {
@@ -387,6 +410,7 @@ export class Runtime implements ContainerRuntime {
     }
     record.deleting = true;
     try {
+      if (record.restoreNow !== undefined) record.noteExit({ pid: 0, exitStatus: 0, exitedAt: new Date() });
       if (record.exit === undefined) await this.#killAndWait(record);
       await this.#execs.forgetAll(record);
       await this.#removeAll(record, context);
@@ -465,6 +489,46 @@ export class Runtime implements ContainerRuntime {
     record.status = record.pausedFrom;
     this.#store.save(record);
     this.#emit({ type: 'resumed', state: record.snapshot() });
+  }
+
+  async checkpoint(key: ContainerKey, options: CheckpointOptions, context: OperationContext): Promise<void> {
+    const record = this.#get(key);
+    if (record.status !== 'running' && record.status !== 'paused') {
+      throw new WherryError(
+        'failed-precondition',
+        `container cannot be checkpointed in ${record.status} state`,
+        { path: 'id' },
+      );
+    }
+    const { config } = parseConfig(await readConfig(record.bundle));
+    const host = context.host ?? this.#keel;
+    const nextToken = () => this.#nextToken++;
+    await checkpointContainer(record, config, options, { cgroups: this.#cgroups, host, nextToken });
+    this.#emit({ type: 'checkpointed', state: record.snapshot(), path: options.imagesDir });
+    if (options.leaveRunning !== true && options.preDump !== true) await this.#endOfDumped(record);
+  }
+
+  /** criu has killed it; who its parent is tells so in a moment, and where nobody can (without keel), the process table does. */
+  async #endOfDumped(record: ContainerRecord): Promise<void> {
+    for (let wait = 1; record.exit === undefined && wait < 4000; wait *= 2) {
+      await sleep(wait);
+      if (record.exit === undefined && this.#boot === 0n && !isAlive(record.pid, record.startTime))
+        this.#exited(record, SIGKILL, new Date());
+    }
+  }
+
+  async #restoreNow(record: ContainerRecord, context: OperationContext): Promise<void> {
+    const restore = record.restoreNow;
+    try {
+      await restore?.();
+      record.restoreNow = undefined;
+      this.#store.save(record);
+    } catch (error) {
+      record.status = 'created';
+      // So that another try, or the delete, finds it as it was.
+      await this.#playRemove(record, context.host ?? this.#keel);
+      throw error;
+    }
   }
 
   async update(key: ContainerKey, resources: LinuxResources, context: OperationContext): Promise<string[]> {
@@ -667,7 +731,7 @@ export class Runtime implements ContainerRuntime {
     filter: { filter: Uint8Array; flags: number } | undefined,
   ): Promise<void> {
     const { caller } = request;
-    const tape = compileCreate({
+    const input: CreateInput = {
       token: record.token,
       id: request.key.id,
       spec,
@@ -694,15 +758,17 @@ export class Runtime implements ContainerRuntime {
       files: request.files,
       settings: request.settings,
       schedCoreWith: request.schedCoreWith,
-    });
+    };
+    const restore = request.restore === undefined ? undefined : await planRestore(input, request.restore);
+    const tape = restore?.tape ?? compileCreate(input);
     const host = caller?.host ?? this.#keel;
     const result = await host.play(record.token, tape.image, {
-      deadline: createDeadline(spec.hooks, CREATE_DEADLINE_MS),
+      deadline: createDeadline(spec.hooks, restore === undefined ? CREATE_DEADLINE_MS : RESTORE_DEADLINE_MS),
       console: caller?.relayConsole === true,
       preserve: caller?.preserveFds ?? 0,
       next: spec.hooks?.poststart === undefined ? this.#nextOf(request, record) : undefined,
     });
-    const error = playError(tape, result);
+    const error = restore === undefined ? playError(tape, result) : await restore.failure(result);
     if (error !== undefined) throw explainHookError(explainIdError(error, result.page), result.page);
     record.cleanup = result.cleanup;
     const pid = Number(readPage(result.page).slots[0] ?? 0n);

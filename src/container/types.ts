@@ -4,6 +4,7 @@
  */
 import type { CgroupStats } from '../cgroup/stats.ts';
 import type { LinuxResources, Process, Spec } from '../oci/types.ts';
+import type { CheckpointOptions, RestoreOptions } from './criu/options.ts';
 import type { PlayHost } from './play.ts';
 
 /** A container's name: the same id in two scopes or namespaces is two containers. */
@@ -127,6 +128,8 @@ export interface CreateRequest {
   systemdCgroup?: boolean;
   /** Absolute state directory; default: under the run folder by scope, namespace and id. */
   stateDir?: string;
+  /** Its processes come from an image; `atStart`: only `start` restores them. */
+  restore?: RestoreOptions & { atStart?: boolean };
   /** The program runs as soon as it is set up: no exec FIFO, `start` must not be called. */
   startAtOnce?: boolean;
   /** The caller stays: its client waits for the init with these WaitFlags, and with `cleanUp` takes the container's things away at once. */
@@ -200,7 +203,8 @@ export interface ContainerState {
  * The container's exited comes after the execExited of every exec that was started.
  */
 export type RuntimeEvent =
-  | { type: 'created'; state: ContainerState; rootfsMounts: MountSpec[] }
+  /** `checkpoint`: the image that it is to be restored from. */
+  | { type: 'created'; state: ContainerState; rootfsMounts: MountSpec[]; checkpoint?: string }
   | { type: 'started'; state: ContainerState }
   | { type: 'exited'; state: ContainerState; exit: ExitInfo }
   | { type: 'deleted'; state: ContainerState; exit: ExitInfo }
@@ -208,6 +212,7 @@ export type RuntimeEvent =
   | { type: 'oom'; state: ContainerState }
   | { type: 'paused'; state: ContainerState }
   | { type: 'resumed'; state: ContainerState }
+  | { type: 'checkpointed'; state: ContainerState; path: string }
   | { type: 'execAdded'; state: ContainerState; exec: ExecState }
   | { type: 'execStarted'; state: ContainerState; exec: ExecState }
   | { type: 'execExited'; state: ContainerState; exec: ExecState; exit: ExitInfo };
@@ -244,6 +249,8 @@ export interface ContainerRuntime {
   /** Freezes every process; resolves when all are frozen. failed-precondition unless running or created. */
   pause(key: ContainerKey, context: OperationContext): Promise<void>;
   resume(key: ContainerKey, context: OperationContext): Promise<void>;
+  /** Writes an image by criu. Without leaveRunning and preDump the container has been killed then, and its exit is told as ever. */
+  checkpoint(key: ContainerKey, options: CheckpointOptions, context: OperationContext): Promise<void>;
   /** Changes limits; what is not named stays. On failure the values before are written back. Returns warnings. */
   update(key: ContainerKey, resources: LinuxResources, context: OperationContext): Promise<string[]>;
   /** Records an exec (state created). already-exists for a known execId, failed-precondition once the init has ended. */

@@ -397,6 +397,7 @@ export const SOL_SOCKET = 1;
 export const SO_PASSCRED = 0x10;
 export const SO_PEERCRED = 0x11;
 export const SCM_RIGHTS = 1;
+export const SCM_CREDENTIALS = 2;
 export const MSG_PEEK = 2;
 export const MSG_CTRUNC = 8;
 export const MSG_DONTWAIT = 0x40;

@@ -1,5 +1,5 @@
 /** Encoders of the structs that system calls take. Layouts: structs-layout.ts. */
-import { AF_UNIX, CLONE_VM, SCM_RIGHTS, SOL_SOCKET } from './constants.ts';
+import { AF_UNIX, CLONE_VM, SCM_CREDENTIALS, SCM_RIGHTS, SOL_SOCKET } from './constants.ts';
 import { type FieldName, fieldOf, type StructName, sizeOf } from './structs-layout.ts';
 
 /** Bytes of a struct, and where in them an address belongs. `Ref` is what the caller means by a place in memory. */
@@ -149,6 +149,15 @@ export function scmRights(descriptors: readonly number[]): EncodedStruct<never> 
   descriptors.forEach((descriptor, index) => {
     bytes.writeInt32LE(descriptor, scmRightsOffset(index));
   });
+  return { bytes, pointers: [] };
+}
+
+/** A control message that names another process as the sender, for root; its pid is put in by STORE at `scmRightsOffset(0)`. */
+export function scmCredentials(): EncodedStruct<never> {
+  const length = sizeOf('cmsghdr') + sizeOf('ucred');
+  const header = encode('cmsghdr', { cmsg_len: length, cmsg_level: SOL_SOCKET, cmsg_type: SCM_CREDENTIALS });
+  const bytes = Buffer.alloc(Math.ceil(length / 8) * 8);
+  bytes.set(header.bytes);
   return { bytes, pointers: [] };
 }
 

@@ -57,6 +57,16 @@ export async function unpackedDebs(suite: Suite, packages: readonly string[]): P
   return folder;
 }
 
+/**
+ * A folder with the files of these packages and of everything they depend on, its loader included, downloaded once: for programs that
+ * want a newer libc than the machine's.
+ */
+export async function unpackedTree(suite: Suite, packages: readonly string[]): Promise<string> {
+  const folder = folderOf(suite, ['with dependencies', ...packages]);
+  if (!existsSync(folder)) await fetchDebs(suite, packages, folder, true);
+  return folder;
+}
+
 /** Named by what is in it, so that a change of a list is a new download. */
 function folderOf(suite: Suite, packages: readonly string[]): string {
   const key = createHash('sha256')
@@ -66,7 +76,12 @@ function folderOf(suite: Suite, packages: readonly string[]): string {
   return join(cache, 'debs', `${suite}-${key}`);
 }
 
-async function fetchDebs(suite: Suite, packages: readonly string[], folder: string): Promise<void> {
+async function fetchDebs(
+  suite: Suite,
+  packages: readonly string[],
+  folder: string,
+  withDependencies = false,
+): Promise<void> {
   process.stderr.write(`Downloading ${packages.join(', ')} of Debian ${suite}\n`);
   const work = `${folder}.${process.pid}`;
   rmSync(work, { recursive: true, force: true });
@@ -74,13 +89,25 @@ async function fetchDebs(suite: Suite, packages: readonly string[], folder: stri
   mkdirSync(debs, { recursive: true });
   try {
     const apt = await aptOptions(suite, join(work, 'apt'));
-    await must('apt-get', [...apt, '-q', 'download', ...packages], { cwd: debs, timeout: 600_000 });
-    for (const deb of readdirSync(debs)) await must('dpkg', ['-x', join(debs, deb), join(work, 'root')]);
+    await must('apt-get', [...apt, '-q', ...(withDependencies ? install(work) : ['download']), ...packages], {
+      cwd: debs,
+      timeout: 600_000,
+    });
+    for (const deb of readdirSync(debs).filter((name) => name.endsWith('.deb')))
+      await must('dpkg', ['-x', join(debs, deb), join(work, 'root')]);
     // Another process may have been faster; its result is as good as ours.
     if (!existsSync(folder)) renameSync(join(work, 'root'), folder);
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
+}
+
+/** Nothing counts as installed, so that everything needed comes; nothing is installed. */
+function install(work: string): string[] {
+  const status = join(work, 'status');
+  writeFileSync(status, '');
+  const options = ['-o', `Dir::State::status=${status}`, '-o', `Dir::Cache::archives=${join(work, 'debs')}`];
+  return [...options, '--no-install-recommends', '--download-only', '-y', 'install'];
 }
 
 /** Options that make apt use lists, caches and sources of its own, beside and not instead of the machine's. */

@@ -139,7 +139,7 @@ export function compileCreate(input: CreateInput): AssembledTape {
 }
 
 /** For other programs to read; a container must not fail for it. */
-function writeText(program: Program, { path, text, mode, keep }: BundleFile): void {
+export function writeText(program: Program, { path, text, mode, keep }: BundleFile): void {
   const { tape } = program;
   program.step('', `write ${path}`);
   const failed = tape.label('unwritten');

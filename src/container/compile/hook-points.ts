@@ -43,6 +43,14 @@ export function runHostHooks(program: Program, input: CreateInput, meeting: Rend
   sayGo(program, meeting.player);
 }
 
+/** The same hooks of a restore: criu waits meanwhile, and gives up when the player does. */
+export function runHooksOnHost(program: Program, input: CreateInput, pid: Reg): void {
+  for (const kind of ['prestart', 'createRuntime'] as const) {
+    const hooks = input.spec.hooks?.[kind] ?? [];
+    runHooks(program, { kind, hooks, state: stateOf(input, 'creating'), pid, cwd: input.bundle });
+  }
+}
+
 /** The init's side: its mounts stand, its root is still the host's. */
 export function runCreateHooks(program: Program, input: CreateInput, meeting: Rendezvous | undefined): void {
   // Its own copy of the player's end would hide the player's death.

@@ -196,7 +196,7 @@ function bindMount(
 }
 
 /** The mount's place, made as a folder or as a file: whichever the source turns out to be. */
-function ensureLike(program: Program, source: Reg, destination: string): Reg {
+export function ensureLike(program: Program, source: Reg, destination: string): Reg {
   const { tape } = program;
   const stat = tape.space(sizeOf('statx'));
   tape.syscall('statx', [source, '', AT_EMPTY_PATH, STATX_TYPE, stat]);

@@ -1,6 +1,6 @@
 /** The message by which a process tells keel who it is, and gives it the ends of its streams (docs/internals.md). */
 import { MSG_NOSIGNAL } from '../../linux/constants.ts';
-import { iovecs, msghdr, scmRights, scmRightsOffset } from '../../linux/structs.ts';
+import { iovecs, msghdr, scmCredentials, scmRights, scmRightsOffset } from '../../linux/structs.ts';
 import type { Reg } from '../../tape/refs.ts';
 import { type CreateInput, PlayerDescriptor } from './input.ts';
 import type { Program } from './program.ts';
@@ -32,8 +32,36 @@ export function register(
   program.step('', 'register with keel');
   const pid = tape.syscall('getpid', []);
   const pidfd = tape.syscall('pidfd_open', [pid, 0]);
-  const [stdin, stdout, stderr] = streams;
-  const ends: End[] = [
+  const [, stdout, stderr] = streams;
+  const ends = endsOf(streams);
+  giveToKeel(program, input.token, [[EndKind.pidfd, pidfd], ...ends]);
+  for (const [, descriptor] of ends) {
+    if (descriptor !== undefined && descriptor !== stdout?.container && descriptor !== stderr?.container)
+      program.close(descriptor);
+  }
+  program.close(pidfd);
+}
+
+/**
+ * The same in the name of another process, which cannot do so itself: the kernel takes the word of a privileged sender (unix(7),
+ * SCM_CREDENTIALS). `master`: of its terminal.
+ */
+export function registerOther(
+  program: Program,
+  token: bigint,
+  streams: readonly OpenStream[],
+  pid: Reg,
+  master: Reg | undefined,
+): void {
+  const { tape } = program;
+  program.step('', 'tell keel of the restored process');
+  const pidfd = tape.syscall('pidfd_open', [pid, 0]);
+  giveToKeel(program, token, [[EndKind.pidfd, pidfd], ...endsOf(streams), [EndKind.master, master]], pid);
+  program.close(pidfd);
+}
+
+function endsOf([stdin, stdout, stderr]: readonly OpenStream[]): End[] {
+  return [
     [EndKind.stdinWriter, stdin?.writer],
     [EndKind.stdinReader, stdin?.source],
     [EndKind.stdoutReader, stdout?.reader],
@@ -43,16 +71,10 @@ export function register(
     [EndKind.stderrWriter, stderr?.writer],
     [EndKind.stderrPipe, stderr?.source],
   ];
-  giveToKeel(program, input.token, [[EndKind.pidfd, pidfd], ...ends]);
-  for (const [, descriptor] of ends) {
-    if (descriptor !== undefined && descriptor !== stdout?.container && descriptor !== stderr?.container)
-      program.close(descriptor);
-  }
-  program.close(pidfd);
 }
 
-/** One message on the registration socket; descriptors that are undefined are left out. */
-export function giveToKeel(program: Program, token: bigint, all: readonly End[]): void {
+/** One message on the registration socket; descriptors that are undefined are left out. `sender`: in whose name. */
+export function giveToKeel(program: Program, token: bigint, all: readonly End[], sender?: Reg): void {
   const { tape } = program;
   const ends = all.filter((end): end is [number, Reg] => end[1] !== undefined);
   const body = Buffer.alloc(32);
@@ -62,7 +84,10 @@ export function giveToKeel(program: Program, token: bigint, all: readonly End[])
     body.writeUInt8(kind, 16 + index);
   });
   const rights = scmRights(ends.map(() => 0));
-  const control = tape.struct(rights);
+  const credentials = sender === undefined ? undefined : scmCredentials();
+  const length = rights.bytes.length + (credentials?.bytes.length ?? 0);
+  const control = tape.bytes(Buffer.concat([rights.bytes, credentials?.bytes ?? Buffer.alloc(0)]));
+  if (sender !== undefined) tape.store(sender, control.at(scmRightsOffset(0) + rights.bytes.length, 4), 4);
   ends.forEach(([, descriptor], index) => {
     tape.store(descriptor, control.at(scmRightsOffset(index), 4), 4);
   });
@@ -70,7 +95,7 @@ export function giveToKeel(program: Program, token: bigint, all: readonly End[])
     msghdr({
       iov: tape.struct(iovecs([{ at: tape.bytes(body), length: body.length }])),
       iovCount: 1,
-      control: { at: control, length: rights.bytes.length },
+      control: { at: control, length },
     }),
   );
   tape.syscall('sendmsg', [PlayerDescriptor.REGISTRATION, message, MSG_NOSIGNAL]);

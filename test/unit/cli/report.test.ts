@@ -85,10 +85,7 @@ describe('errors', () => {
       [3, 'wherry: unknown command "strat"; did you mean "wherry start"?\n'],
     );
     const missing = await call(['checkpoint', 'x']);
-    assert.deepEqual(
-      [missing.code, missing.err],
-      [1, 'wherry: "checkpoint" is not available in this version of Wherry\n'],
-    );
+    assert.deepEqual([missing.code, missing.err], [1, 'wherry: container does not exist\n']);
     const flag = await call(['--frob', 'list']);
     assert.deepEqual(
       [flag.code, flag.err],

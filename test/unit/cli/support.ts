@@ -2,6 +2,7 @@
 import type { CliDependencies } from '../../../src/cli/dependencies.ts';
 import { runCli } from '../../../src/cli/main.ts';
 import type { ClientRequest, ClientSession } from '../../../src/cli/session.ts';
+import type { CheckpointOptions } from '../../../src/container/criu/options.ts';
 import type {
   ContainerKey,
   ContainerRuntime,
@@ -17,6 +18,7 @@ import type { Spec } from '../../../src/oci/types.ts';
 export class MemoryRuntime implements ContainerRuntime {
   readonly containers = new Map<string, ContainerState>();
   readonly created: CreateRequest[] = [];
+  readonly checkpoints: { id: string; options: CheckpointOptions }[] = [];
   readonly signals: { id: string; signal: number; all: boolean }[] = [];
   readonly deleted: { id: string; force: boolean }[] = [];
   readonly contexts: OperationContext[] = [];
@@ -56,6 +58,11 @@ export class MemoryRuntime implements ContainerRuntime {
     return this.add(request.key, request.startAtOnce === true ? 'running' : 'created', {
       bundle: request.bundle,
     });
+  }
+
+  async checkpoint(key: ContainerKey, options: CheckpointOptions): Promise<void> {
+    this.state(key);
+    this.checkpoints.push({ id: key.id, options });
   }
 
   async start(key: ContainerKey): Promise<ContainerState> {
