@@ -17,6 +17,7 @@ export type ShimRuntime = Pick<
   | 'onEvent'
   | 'pause'
   | 'resume'
+  | 'checkpoint'
   | 'update'
   | 'exec'
   | 'startExec'

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import type { ContainerKey, ProcessSettings } from '../../src/container/types.ts';
 import { WherryError } from '../../src/errors.ts';
-import { Options } from '../gen/containerd/runc/v1/oci.ts';
+import { CheckpointOptions, Options } from '../gen/containerd/runc/v1/oci.ts';
 import type { Any } from '../gen/google/protobuf/any.ts';
 import { Options as RuntimeOptions } from '../gen/runtimeoptions/v1/api.ts';
 
@@ -35,6 +35,26 @@ export function parseOptions(any: Any | undefined): Options {
     path: 'options',
     hint: 'send containerd.runc.v1.Options or runtimeoptions.v1.Options',
   });
+}
+
+/** Of Checkpoint; absent ones are all defaults. invalid-argument as above. */
+export function parseCheckpointOptions(any: Any | undefined): CheckpointOptions {
+  if (any === undefined || (any.typeUrl === '' && any.value.length === 0))
+    return CheckpointOptions.fromPartial({});
+  if (typeName(any.typeUrl) !== 'containerd.runc.v1.CheckpointOptions') {
+    throw new WherryError('invalid-argument', `options: the type "${any.typeUrl}" is not known`, {
+      path: 'options',
+      hint: 'send containerd.runc.v1.CheckpointOptions',
+    });
+  }
+  try {
+    return CheckpointOptions.decode(any.value);
+  } catch (cause) {
+    throw new WherryError('invalid-argument', `options: cannot be decoded: ${(cause as Error).message}`, {
+      path: 'options',
+      cause,
+    });
+  }
 }
 
 /** CRI's names of the keys. */

@@ -12,6 +12,7 @@ import type { Logger } from '../log.ts';
 import type { ShimRuntime } from '../runtime.ts';
 import { type CallContext, type MethodTable, type UnaryMethod, unary } from '../ttrpc/service.ts';
 import { bundleFiles, initPidPath } from './bundle-files.ts';
+import { checkpointOptions, restoreOptions } from './checkpoint.ts';
 import { DeletedTasks } from './deleted.ts';
 import { byExecId, createExecService } from './execs.ts';
 import { encodeMetrics } from './metrics.ts';
@@ -107,8 +108,8 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
         },
       );
     }
-    if (request.checkpoint !== '') throw unimplemented('Create with a checkpoint', 'checkpoint');
     const parsed = parseOptions(request.options);
+    const restore = restoreOptions(request.checkpoint, parsed);
     requireOwnBinary(parsed);
     for (const [index, mount] of request.rootfs.entries()) {
       const foreign = mount.options.find((option) => option.startsWith('X-containerd.'));
@@ -145,6 +146,7 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
           noPivotRoot: parsed.noPivotRoot,
           noNewKeyring: parsed.noNewKeyring,
           systemdCgroup: parsed.systemdCgroup,
+          ...(restore !== undefined && { restore }),
           // A bundle of another caller is that caller's own: nothing is written into it.
           ...(ofContainerd && { files: bundleFiles(bundle, parsed, address), pidFile: initPidPath(bundle) }),
         },
@@ -271,6 +273,16 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
     return {};
   }
 
+  async function checkpoint(request: task.CheckpointTaskRequest, context: CallContext): Promise<Empty> {
+    const { key, bundle } = lookup(request, context);
+    try {
+      await runtime.checkpoint(key, checkpointOptions(request, bundle), operation(context));
+    } catch (thrown) {
+      throw prefixed('OCI runtime checkpoint failed', thrown, 'id');
+    }
+    return {};
+  }
+
   async function update(request: task.UpdateTaskRequest, context: CallContext): Promise<Empty> {
     const { key } = lookup(request, context);
     const { resources } = parseResources(request.resources?.value ?? new Uint8Array(), 'resources');
@@ -319,7 +331,7 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
     Pids: unary({ request: task.PidsRequest, response: task.PidsResponse, handle: pids }),
     Pause: unary({ request: task.PauseRequest, response: Empty, handle: pause }),
     Resume: unary({ request: task.ResumeRequest, response: Empty, handle: resume }),
-    Checkpoint: missing('Checkpoint', task.CheckpointTaskRequest),
+    Checkpoint: unary({ request: task.CheckpointTaskRequest, response: Empty, handle: checkpoint }),
     Kill: unary({ request: task.KillRequest, response: Empty, handle: byExecId(kill, execs.kill) }),
     Exec: unary({ request: task.ExecProcessRequest, response: Empty, handle: execs.add }),
     ResizePty: unary({ request: task.ResizePtyRequest, response: Empty, handle: resize }),
@@ -339,14 +351,6 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
     Shutdown: unary({ request: task.ShutdownRequest, response: Empty, handle: shutdown }),
   };
   return { methods, deleted: (key) => deleted.get(nameOf(key)) };
-}
-
-function missing<Request>(name: string, request: UnaryMethod<Request>['request']): UnaryMethod {
-  return unary({
-    request,
-    response: Empty,
-    handle: () => Promise.reject(unimplemented(name)),
-  });
 }
 
 function keyOf(id: string, context: CallContext): ContainerKey {
@@ -371,10 +375,6 @@ function notCreated(id: string): WherryError {
 
 function finished(id: string): WherryError {
   return new WherryError('not-found', `id ${JSON.stringify(id)}: process already finished`, { path: 'id' });
-}
-
-function unimplemented(what: string, path?: string): WherryError {
-  return new WherryError('unimplemented', `${what} is not implemented`, { path });
 }
 
 /** The same kind and details; the runtime's own text stays whole behind the prefix. */

@@ -29,6 +29,7 @@ import { cgroupOwner } from './cgroup-owner.ts';
 import { compileCreate } from './compile/create.ts';
 import type { CreateInput } from './compile/input.ts';
 import { compileRemove } from './compile/remove.ts';
+import { compileBeforeRestore } from './compile/restore.ts';
 import { checkpointContainer } from './criu/checkpoint.ts';
 import type { CheckpointOptions } from './criu/options.ts';
 import { planRestore } from './criu/restore.ts';
@@ -274,16 +275,20 @@ export class Runtime implements ContainerRuntime {
       saved.catch(() => {});
       record.filtered = filter !== undefined;
       record.oomKills = oomKills(cgroup.paths, this.#cgroups.mode);
+      const atStart = request.restore?.atStart === true;
       const make = async () => {
         const scope = unit === undefined ? undefined : await this.#openScope(unit, record, spec);
         try {
-          await this.#playCreate(request, record, spec, cgroup, filter);
+          const rest = atStart ? { ...request, rootfsMounts: [], files: [] } : request;
+          await this.#playCreate(rest, record, spec, cgroup, filter);
         } finally {
           await scope?.leave();
         }
       };
-      if (request.restore?.atStart === true) record.restoreNow = make;
-      else await make();
+      if (atStart) {
+        await this.#beforeRestore(request);
+        record.restoreNow = make;
+      } else await make();
       fault('create.played');
       this.#watchOomsSoon(record);
       await saved;
@@ -525,10 +530,21 @@ export class Runtime implements ContainerRuntime {
       this.#store.save(record);
     } catch (error) {
       record.status = 'created';
-      // So that another try, or the delete, finds it as it was.
-      await this.#playRemove(record, context.host ?? this.#keel);
+      // Its root filesystem stays mounted until the delete, as it was before this start.
+      const directories = removalOrder(record.cgroup?.remove ?? []);
+      const tape = compileRemove({ rootfs: undefined, cgroupDirectories: directories });
+      await (context.host ?? this.#keel).play(this.#nextToken++, tape.image, {
+        deadline: REMOVE_DEADLINE_MS,
+      });
       throw error;
     }
+  }
+
+  async #beforeRestore(request: CreateRequest): Promise<void> {
+    const tape = compileBeforeRestore(request);
+    const options = { deadline: CREATE_DEADLINE_MS, inProcess: true };
+    const error = playError(tape, await this.#keel.play(this.#nextToken++, tape.image, options));
+    if (error !== undefined) throw error;
   }
 
   async update(key: ContainerKey, resources: LinuxResources, context: OperationContext): Promise<string[]> {

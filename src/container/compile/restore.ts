@@ -21,12 +21,13 @@ import { openConsoleChannel, sendTerminal } from './console.ts';
 import { writePidFile, writeText } from './create.ts';
 import { converse } from './criu.ts';
 import { runHooksOnHost } from './hook-points.ts';
-import { createCgroup, mountRootfs, resetProcess } from './host.ts';
+import { createCgroup, resetProcess } from './host.ts';
 import type { CreateInput } from './input.ts';
 import { parseMountOptions } from './mount-options.ts';
 import { ensureLike } from './mounts.ts';
 import { components, Program } from './program.ts';
 import { registerOther } from './register.ts';
+import { mountRootfs } from './rootfs-mounts.ts';
 import { sourcePath } from './sources.ts';
 import { openStreams } from './streams.ts';
 
@@ -39,6 +40,18 @@ export interface RestoreInput {
   namespaces: ReadonlyMap<number, string>;
   /** Folder in the state directory where criu finds the root; the request names it. */
   root: string;
+}
+
+/** What a create that leaves the processes to `start` does at once: others look into the root filesystem and the bundle before that. */
+export function compileBeforeRestore(
+  input: Pick<CreateInput, 'rootfsMounts' | 'bundle' | 'files'>,
+): AssembledTape {
+  const program = new Program();
+  resetProcess(program);
+  mountRootfs(program, input.rootfsMounts, `${input.bundle}/rootfs`, 'rootfs');
+  for (const file of input.files ?? []) writeText(program, file);
+  program.tape.halt(0);
+  return program.tape.assemble();
 }
 
 export function compileRestore(input: CreateInput, restore: RestoreInput): AssembledTape {

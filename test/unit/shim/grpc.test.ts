@@ -155,7 +155,7 @@ describe('gRPC by buf curl, with reflection alone', () => {
       ['Create', '{}', 'invalid_argument', 'id: must not be empty'],
       ['State', '{"id":"none"}', 'not_found', 'id \\"none\\": container not created'],
       ['Start', '{"id":"box"}', 'failed_precondition', '(id)'],
-      ['Checkpoint', '{"id":"box"}', 'unimplemented', 'Checkpoint is not implemented'],
+      ['Checkpoint', '{"id":"box"}', 'invalid_argument', 'path: expected an absolute path'],
     ] as const) {
       const { code: status, stderr } = await bufCurl(world.path, `${TASK}/${method}`, data);
       assert.notEqual(status, 0);

@@ -152,6 +152,10 @@ export class MemoryRuntime implements ShimRuntime {
     throw new Error('not in this stand-in');
   }
 
+  async checkpoint(): Promise<never> {
+    throw new Error('not in this stand-in');
+  }
+
   async update(): Promise<never> {
     throw new Error('not in this stand-in');
   }
