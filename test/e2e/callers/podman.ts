@@ -1,6 +1,6 @@
 /** podman with a storage, configuration and Wherry of its own. */
 import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { cgroupRoots, mounts, removeCgroup } from '../../support/cgroups.ts';
 import { peers } from '../../support/debs.ts';
 import { imageName, writeImage } from '../../support/image.ts';
@@ -14,6 +14,8 @@ export interface PodmanOptions {
   installedAs?: string;
   /** Another runtime instead of Wherry: shows that the tests ask what is so. */
   runtime?: string;
+  /** The program criu; its folder comes first on the PATH. */
+  criu?: string;
 }
 
 export class Podman implements AsyncDisposable {
@@ -39,7 +41,7 @@ export class Podman implements AsyncDisposable {
     const conmon = programs.script(join(folder, 'conmon'), programs.path('conmon'), {});
     this.#command = programs.script(join(folder, 'podman'), programs.path('podman'), {});
     this.#env = {
-      PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
+      PATH: `${options.criu === undefined ? '' : `${dirname(options.criu)}:`}/usr/sbin:/usr/bin:/sbin:/bin`,
       HOME: folder,
       CONTAINERS_CONF: join(folder, 'containers.conf'),
       CONTAINERS_STORAGE_CONF: join(folder, 'storage.conf'),
