@@ -51,7 +51,7 @@ makes the writer's open return at once, and keel keeps that reader, so that the 
   {
     title: 'The clone',
     begins: /^make the ready pipe/,
-    text: `One \`clone3\` makes the container's init with all its new namespaces. \`CLONE_PARENT\` makes keel its parent, not the player, which is about to
+    text: `From here on nobody may trace this process, nor the one that it makes, or reach the host through its descriptors. One \`clone3\` makes the container's init with all its new namespaces. \`CLONE_PARENT\` makes keel its parent, not the player, which is about to
 end. The player then waits for one byte: "created". If the init dies before it, the read ends without a byte, and the shared page tells at which step.`,
   },
   {
@@ -63,8 +63,8 @@ stream ends. A pidfd never means another process, however often the number is us
   },
   {
     title: 'Cut off from the host',
-    begins: /^keep other processes/,
-    text: `Nobody may trace this process or read its memory from now on. It leads a session of its own, and what it mounts does not travel back to the host.`,
+    begins: /^lead a session/,
+    text: `It leads a session of its own, and what it mounts does not travel back to the host.`,
   },
   {
     title: 'The root filesystem',

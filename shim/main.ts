@@ -5,6 +5,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { ClientSession } from '../src/cli/session.ts';
 import { WherryError } from '../src/errors.ts';
+import { peerUid } from '../src/linux/peer.ts';
 import { Groups, type KeelPort } from './bootstrap/groups.ts';
 import { runShim } from './bootstrap/shim.ts';
 import { EventJournal } from './events/journal.ts';
@@ -121,6 +122,13 @@ export function createShimServices(dependencies: ShimServicesDependencies): Shim
     return grpc;
   };
   const onGrpcConnection = (socket: Socket): void => {
+    const uid = peerUid(socket);
+    // The folder keeps others out already; a socket that somebody opened up must not let them in.
+    if (uid !== 0 && uid !== process.geteuid?.()) {
+      log.warn('gRPC connection refused: not our user', { uid });
+      socket.destroy();
+      return;
+    }
     dependencies.onGrpcConnections?.(++grpcConnections);
     socket.once('close', () => dependencies.onGrpcConnections?.(--grpcConnections));
     // Until grpc-js has it.

@@ -11,6 +11,7 @@ import type { ClientSession } from '../cli/session.ts';
 import { Runtime } from '../container/runtime.ts';
 import { WherryError } from '../errors.ts';
 import { fault } from '../fault.ts';
+import { hideFromTracers } from '../linux/dumpable.ts';
 import { errnoName } from '../linux/errno.ts';
 import { keepFilters, libseccompVersion } from '../linux/seccomp.ts';
 import { featuresDocument } from '../oci/features.ts';
@@ -150,6 +151,8 @@ export async function runDaemon(
     },
   });
 
+  // An ordinary user's is as open as everything else of that user.
+  if (process.geteuid?.() === 0) hideFromTracers();
   keepFilters(join(runDir, FILTERS), BUILD);
   const cgroups = detectCgroups();
   const cgroupVersion = cgroups.mode === 'v2' ? 2 : 1;

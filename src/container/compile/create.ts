@@ -18,7 +18,7 @@ import { openForClone } from './cgroup-v2.ts';
 import { checkFilter } from './filter-check.ts';
 import { hasHostHooks, openStartResult, runHostHooks } from './hook-points.ts';
 import { createCgroup, makeStartGate, resetProcess } from './host.ts';
-import { compileInit, setOomScore } from './init.ts';
+import { compileInit, hideFromOthers, setOomScore } from './init.ts';
 import { type CreateInput, INIT_FAILED } from './input.ts';
 import { hasNewNamespace, joinBeforeClone, newNamespaceFlags, openNamespaces } from './namespaces.ts';
 import { moveNetDevices, openNetwork } from './net-devices.ts';
@@ -82,6 +82,8 @@ export function compileCreate(input: CreateInput): AssembledTape {
   if (inUserNamespace(input.spec)) setOomScore(program, input);
   const network = joined.find(({ type }) => type === 'network');
   if (network !== undefined && netDevices.length > 0) moveNetDevices(program, netDevices, network.descriptor);
+  // A new user namespace takes its mapping of ids only from a process that may be looked into; nobody else is in there yet.
+  if (gate === undefined) hideFromOthers(program);
   joinBeforeClone(program, joined);
 
   program.step('linux.namespaces', 'clone the init into its namespaces');

@@ -10,7 +10,7 @@ import {
   S_IFCHR,
   S_IFIFO,
 } from '../../linux/constants.ts';
-import type { LinuxDevice, Spec } from '../../oci/types.ts';
+import type { LinuxDevice, Mount, Spec } from '../../oci/types.ts';
 import type { Reg } from '../../tape/refs.ts';
 import { components, type Program } from './program.ts';
 import { inUserNamespace } from './user-namespace.ts';
@@ -32,22 +32,34 @@ const links = [
   ['pts/ptmx', 'ptmx'],
 ] as const;
 
-/** /dev of the host, bound in whole, is not to be filled. */
+const isDev = ({ destination }: Mount): boolean => components(destination).join('/') === 'dev';
+const isBind = ({ type, options = [] }: Mount): boolean =>
+  type === 'bind' || options.includes('bind') || options.includes('rbind');
+
+/** /dev is a filesystem that is mounted anew. */
 export function ownsDev(spec: Spec): boolean {
-  return (spec.mounts ?? []).some(
-    (mount) =>
-      components(mount.destination).join('/') === 'dev' &&
-      mount.type !== 'bind' &&
-      !(mount.options ?? []).some((option) => option === 'bind' || option === 'rbind'),
-  );
+  return (spec.mounts ?? []).some((mount) => isDev(mount) && !isBind(mount));
+}
+
+/** A /dev that is bound in whole is somebody else's and is not filled, as runc has it. */
+function bindsDev(spec: Spec): boolean {
+  return (spec.mounts ?? []).some((mount) => isDev(mount) && isBind(mount));
 }
 
 export function makeDevices(program: Program, spec: Spec, bind = false): void {
+  if (bindsDev(spec)) return;
+  const binds = bind || inUserNamespace(spec);
+  if (ownsDev(spec)) makeDefaults(program, binds);
+  else if (!binds) completeDev(program);
+  (spec.linux?.devices ?? []).forEach((device, index) => {
+    makeDevice(program, device, `linux.devices[${index}]`, binds);
+  });
+}
+
+function makeDefaults(program: Program, binds: boolean): void {
   const { tape } = program;
-  if (!ownsDev(spec)) return;
   program.step('linux.devices', 'make the default devices');
   const dev = program.openInRoot(program.root, 'dev', O_PATH | O_DIRECTORY);
-  const binds = bind || inUserNamespace(spec);
   for (const [name, major, minor] of defaultDevices) {
     if (binds) {
       bindDevice(program, `/dev/${name}`);
@@ -65,10 +77,22 @@ export function makeDevices(program: Program, spec: Spec, bind = false): void {
     tape.syscall('symlinkat', [to, dev, name], { on: { EEXIST: there } });
     tape.place(there);
   }
-  (spec.linux?.devices ?? []).forEach((device, index) => {
-    makeDevice(program, device, `linux.devices[${index}]`, binds);
-  });
   program.close(dev);
+}
+
+/** The image's own /dev gets what it lacks, if it can be written to. */
+function completeDev(program: Program): void {
+  const { tape } = program;
+  program.step('linux.devices', "complete the image's /dev");
+  const none = tape.label('no_dev');
+  const dev = program.openInRoot(program.root, 'dev', O_PATH | O_DIRECTORY, { on: { any: none } });
+  for (const [name, major, minor] of defaultDevices) {
+    const next = tape.label('next');
+    tape.syscall('mknodat', [dev, name, S_IFCHR | 0o666, deviceNumber(major, minor)], { on: { any: next } });
+    tape.place(next);
+  }
+  program.close(dev);
+  tape.place(none);
 }
 
 /** mknod(2) of a device is nothing that a user namespace's root may do: the host's node is bound instead, as runc does. */

@@ -19,7 +19,6 @@ import {
   O_CLOEXEC,
   O_DIRECTORY,
   O_PATH,
-  PR_SET_DUMPABLE,
   STATX_INO,
 } from '../../linux/constants.ts';
 import { cloneArgs } from '../../linux/structs.ts';
@@ -36,7 +35,7 @@ import { becomeUser, loadFilter, setLimits } from './credentials.ts';
 import { placeDescriptors } from './descriptors.ts';
 import { checkFilter } from './filter-check.ts';
 import { resetProcess } from './host.ts';
-import { enterFolder, giveStreams, setOomScore } from './init.ts';
+import { enterFolder, giveStreams, hideFromOthers, setOomScore } from './init.ts';
 import { joinKeyring } from './keyring.ts';
 import { placePlayer } from './player-place.ts';
 import { setAttributes } from './process.ts';
@@ -102,6 +101,8 @@ export function compileExec(input: ExecInput): AssembledTape {
   const init = openInit(program, input);
   const agent = input.supervisor && connectListener(program, input.supervisor.spec);
   const meeting = agent && openRendezvous(program);
+  // Before anybody in the container can see the clone, which still has the host's root and descriptors.
+  hideFromOthers(program);
   const joined = joinedFlags(input.spec);
   const rest = tape.set(joined & ~CLONE_NEWPID);
   if ((joined & CLONE_NEWPID) !== 0) {
@@ -237,8 +238,6 @@ function becomeProgram(program: Program, input: ExecInput, inheritance: Inherita
   for (const file of input.cgroup.procs) program.writeFile(file, '0', 'linux.cgroupsPath');
   setAffinity(program, spec.process, 'final');
   register(program, input, inheritance);
-  program.step('', 'keep other processes from looking into this one');
-  tape.syscall('prctl', [PR_SET_DUMPABLE, 0, 0, 0, 0]);
   tape.syscall('setsid', []);
   setOomScore(program, input);
   const channel = spec.process.terminal === true ? openConsoleChannel(program, input) : undefined;

@@ -62,6 +62,15 @@ export interface Inheritance {
   start?: Reg | undefined;
 }
 
+/**
+ * No process of the container may look into this one, nor into what it clones from here on, as long as it has anything of the
+ * host (CVE-2016-9962). Whoever may look nevertheless has CAP_SYS_PTRACE over the host itself (ptrace(2)).
+ */
+export function hideFromOthers(program: Program): void {
+  program.step('', 'keep other processes from looking into this one');
+  program.tape.syscall('prctl', [PR_SET_DUMPABLE, 0, 0, 0, 0]);
+}
+
 export function compileInit(program: Program, input: CreateInput, inheritance: Inheritance): void {
   const { tape } = program;
   const { spec } = input;
@@ -82,8 +91,8 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
     );
     passGate(program, inheritance.gate);
   }
-  program.step('', 'keep other processes from looking into this one');
-  tape.syscall('prctl', [PR_SET_DUMPABLE, 0, 0, 0, 0]);
+  if (inheritance.gate !== undefined) hideFromOthers(program);
+  program.step('', 'lead a session of its own');
   tape.syscall('setsid', []);
   joinAfterClone(program, inheritance.joined);
   let { sources } = inheritance;

@@ -4,7 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { mounts } from '../../support/cgroups.ts';
@@ -34,35 +35,51 @@ describe('attacks from the root filesystem', () => {
     return [bundle, id];
   }
 
-  const untouched = (): void => {
-    assert.deepEqual(readdirSync(decoy), ['secret']);
+  const unmounted = (): void => {
     assert.ok(!mounts().some((line) => line.includes(decoy)), 'a mount on the host');
   };
+  const untouched = (): void => {
+    assert.deepEqual(readdirSync(decoy), ['secret']);
+    unmounted();
+  };
+
+  /** A second process that exchanges two names all the time. */
+  async function swap(one: string, other: string): Promise<AsyncDisposable & { running(): boolean }> {
+    const program = await compileProgram(join(import.meta.dirname, 'swap.c'));
+    const swapper = spawn(program, [one, other], { stdio: ['ignore', 'pipe', 'inherit'] });
+    await new Promise((resolve) => swapper.stdout.once('data', resolve));
+    return {
+      running: () => swapper.exitCode === null,
+      [Symbol.asyncDispose]: () => stop(swapper, 0),
+    };
+  }
 
   /** Starts containers while `name` of the root is now a folder, now a symlink to the decoy. */
-  async function race(name: string, config: JsonObject, rounds: number): Promise<void> {
+  async function race(
+    name: string,
+    config: JsonObject,
+    rounds: number,
+    more: () => void = () => assert.deepEqual(readdirSync(decoy), ['secret']),
+  ): Promise<void> {
     const [bundle, id] = await bundleOf('race', config);
     const [folder, link] = [join(bundle, 'rootfs', name), join(bundle, 'rootfs', `${name}.link`)];
     mkdirSync(folder, { recursive: true });
     // Inside of the root the same path leads to an empty folder, so that both of its meanings are fit for a mount.
     mkdirSync(join(bundle, 'rootfs', decoy), { recursive: true });
     symlinkSync(decoy, link);
-    const program = await compileProgram(join(import.meta.dirname, 'swap.c'));
-    const swapper = spawn(program, [folder, link], { stdio: ['ignore', 'pipe', 'inherit'] });
-    try {
-      await new Promise((resolve) => swapper.stdout.once('data', resolve));
+    {
+      await using swapping = await swap(folder, link);
       let worked = 0;
       for (let round = 0; round < rounds; round++) {
         const result = await wherry.run(['run', '-b', bundle, `${id}-${round}`]);
         if (result.code === 0) worked += 1;
         // An error is no harm: between two looks the name has changed its meaning.
         assert.ok(!result.stdout.includes('secret of the host'), result.stdout);
-        untouched();
+        unmounted();
+        more();
       }
-      assert.equal(swapper.exitCode, null, 'the swapping ended');
+      assert.ok(swapping.running(), 'the swapping ended');
       assert.ok(worked > 0, 'no container started at all');
-    } finally {
-      await stop(swapper, 0);
     }
     rmSync(bundle, { recursive: true, force: true });
   }
@@ -98,6 +115,119 @@ describe('attacks from the root filesystem', () => {
       },
       30,
     );
+  });
+
+  it('a /proc that is swapped for a folder of fake files while sysctls and scores are written (CVE-2019-16884, CVE-2025-52881)', async () => {
+    const trap = join(decoy, 'sys/net/ipv4/ip_unprivileged_port_start');
+    mkdirSync(join(decoy, 'sys/net/ipv4'), { recursive: true });
+    mkdirSync(join(decoy, 'self/attr'), { recursive: true });
+    const files = [
+      trap,
+      ...['oom_score_adj', 'attr/exec', 'setgroups'].map((name) => join(decoy, 'self', name)),
+    ];
+    for (const file of files) writeFileSync(file, 'trap');
+    try {
+      await race(
+        'proc',
+        {
+          linux: {
+            sysctl: { 'net.ipv4.ip_unprivileged_port_start': '77' },
+            maskedPaths: [],
+            readonlyPaths: [],
+          },
+          process: { args: ['/bin/true'], oomScoreAdj: 500 },
+        },
+        20,
+        () => {
+          for (const file of files) assert.equal(readFileSync(file, 'utf8'), 'trap', file);
+        },
+      );
+    } finally {
+      for (const name of ['sys', 'self']) rmSync(join(decoy, name), { recursive: true });
+    }
+  });
+
+  it('a /dev that is swapped while devices are made in it (CVE-2026-41579)', async () => {
+    await race(
+      'dev',
+      {
+        mounts: [{ destination: '/proc', type: 'proc', source: 'proc' }],
+        linux: { devices: [{ type: 'c', path: '/dev/mine', major: 1, minor: 3 }] },
+        process: { args: ['/bin/true'] },
+      },
+      20,
+    );
+  });
+
+  it('a folder on the way to a device that is swapped (CVE-2026-47766)', async () => {
+    await race(
+      'volume',
+      {
+        linux: { devices: [{ type: 'c', path: '/volume/deep/mine', major: 1, minor: 3 }] },
+        process: { args: ['/bin/true'] },
+      },
+      20,
+    );
+  });
+
+  it('the place of /dev/console that is swapped while the terminal is mounted (CVE-2025-52565)', async () => {
+    const socket = join(wherry.folder, 'console.s');
+    // Takes the master and drops it: only where the terminal is mounted counts.
+    const server = createServer((connection) => connection.resume());
+    await new Promise<void>((resolve) => server.listen(socket, resolve));
+    const [bundle, id] = await bundleOf('console', {
+      // No /dev of ours: it is the image's, and another process holds it, too.
+      mounts: [
+        { destination: '/proc', type: 'proc', source: 'proc' },
+        {
+          destination: '/dev/pts',
+          type: 'devpts',
+          source: 'devpts',
+          options: ['newinstance', 'ptmxmode=0666'],
+        },
+      ],
+      linux: { maskedPaths: [], readonlyPaths: [] },
+      process: { args: ['/bin/true'], terminal: true },
+    });
+    const place = join(bundle, 'rootfs/dev/console');
+    mkdirSync(join(bundle, 'rootfs/dev/pts'), { recursive: true });
+    writeFileSync(place, '');
+    symlinkSync(join(decoy, 'secret'), `${place}.link`);
+    try {
+      await using _ = await swap(place, `${place}.link`);
+      let worked = 0;
+      for (let round = 0; round < 20; round++) {
+        const name = `${id}-${round}`;
+        const outputFile = join(wherry.folder, 'console.out');
+        const args = ['create', '-b', bundle, '--console-socket', socket, name];
+        if ((await wherry.run(args, { outputFile })).code === 0) {
+          worked++;
+          await wherry.must(['delete', '--force', name]);
+        }
+        untouched();
+        assert.equal(readFileSync(join(decoy, 'secret'), 'utf8'), 'the secret of the host');
+      }
+      assert.ok(worked > 0, readFileSync(join(wherry.folder, 'console.out'), 'utf8'));
+    } finally {
+      server.close();
+    }
+  });
+
+  it("a masked path is not covered with the image's own /dev/null (CVE-2025-31133)", async () => {
+    const [bundle, id] = await bundleOf('null', {
+      mounts: [{ destination: '/proc', type: 'proc', source: 'proc' }],
+      linux: { maskedPaths: ['/etc/hidden'], readonlyPaths: [] },
+      process: {
+        args: ['/bin/sh', '-c', 'cat /etc/hidden; echo evil > /etc/hidden; stat -c %t:%T /etc/hidden'],
+      },
+    });
+    const rootfs = join(bundle, 'rootfs');
+    writeFileSync(join(rootfs, 'etc/hidden'), 'hidden');
+    symlinkSync('/proc/sys/kernel/core_pattern', join(rootfs, 'dev/null'));
+    const before = readFileSync('/proc/sys/kernel/core_pattern', 'utf8');
+    const result = await wherry.run(['run', '-b', bundle, id]);
+    assert.equal(result.stdout, '1:3\n', result.stderr);
+    assert.equal(readFileSync('/proc/sys/kernel/core_pattern', 'utf8'), before);
   });
 
   it('devices are not made through a /dev that is a symlink (CVE-2026-41579)', async () => {

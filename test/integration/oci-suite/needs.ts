@@ -10,12 +10,23 @@ const checks: Record<string, () => boolean> = {
   'no-selinux': () => !existsSync('/sys/fs/selinux/enforce'),
   'no-core-scheduling': () => !coreScheduling(),
   'no-filter-of-its-own': () => /^Seccomp:\s*0$/m.test(readFileSync('/proc/self/status', 'utf8')),
+  'apparmor-docker-default': () => {
+    const profiles = '/sys/kernel/security/apparmor/profiles';
+    return existsSync(profiles) && /^docker-default /m.test(readFileSync(profiles, 'utf8'));
+  },
+  'no-resctrl': () => !existsSync('/sys/fs/resctrl/info'),
   resctrl: () => existsSync('/sys/fs/resctrl/info'),
   'time-namespaces': () => existsSync('/proc/self/ns/time'),
   'two-cpus': () => /^0-/.test(readFileSync('/sys/devices/system/cpu/online', 'utf8')),
   'cap-sys-resource': () => (effective() & (1n << 24n)) !== 0n,
   'cap-sys-nice': () => (effective() & (1n << 23n)) !== 0n,
 };
+
+/**
+ * What neither a usual machine for tests nor the guest of `npm run test:vm` has. Cases with such a need are shown by their golden tapes
+ * alone, and each has a line in docs/not-shown-here.md.
+ */
+export const nowhere: readonly string[] = ['apparmor-docker-default', 'selinux', 'resctrl', 'rdma'];
 
 /** Kernels without it answer EINVAL to prctl(2), PR_SCHED_CORE; those with it show a field of /proc/self/sched only while it is used. */
 function coreScheduling(): boolean {
