@@ -124,3 +124,15 @@ void copy_start(struct copy *c, int from, int to, void (*ended)(void *owner), vo
     not_blocking(to);
     watch(&c->to, EPOLLOUT | EPOLLET);
 }
+
+void copy_resume(struct copy *c, int from, int to, void (*ended)(void *owner), void *owner, const uint8_t *left,
+                 size_t n)
+{
+    copy_start(c, from, to, ended, owner);
+    c->left = n ? malloc(n) : NULL;
+    c->size = n;
+    if (c->left)
+        memcpy(c->left, left, n);
+    else if (n)
+        log_line("error", "msg=\"no memory: output is lost\" bytes=%zu", n);
+}

@@ -21,6 +21,9 @@ struct copy {
  * was read is written first; then both are closed and ended(owner) is called, which may free the copy.
  */
 void copy_start(struct copy *c, int from, int to, void (*ended)(void *owner), void *owner);
+/* The same where `left` of what was read has not been written yet. */
+void copy_resume(struct copy *c, int from, int to, void (*ended)(void *owner), void *owner, const uint8_t *left,
+                 size_t n);
 void copy_stop(struct copy *c); /* at once, without ended */
 bool copy_runs(const struct copy *c);
 

@@ -15,13 +15,15 @@
 #include <unistd.h>
 
 #include "spawn.h"
+#include "state.h"
 
 #define FIRST_OWN 10 /* keel's descriptors lie above those that a child gets */
 #define READY_PIPE 3 /* the starter's: closed when keel listens, or gets a sentence that says why not */
 
 struct keel keel = {.idle_seconds = 60};
 
-static int ready_pipe = -1, lock = -1;
+static int ready_pipe = -1, lock = -1, resume = -1;
+static bool check, back;
 static char lock_path[4096];
 static bool done;
 
@@ -107,7 +109,7 @@ static void on_signal(struct source *s, uint32_t events)
         if (info.ssi_signo == SIGCHLD)
             reap();
         else if (info.ssi_signo == SIGHUP)
-            continue; /* there is nothing to read anew */
+            upgrade_again();
         else if (keel.alive || keel.playing)
             log_line("warn", "msg=\"signal ignored: containers are running; see wherry daemon stop --force\" signal=%u "
                              "containers=%u", info.ssi_signo, keel.alive);
@@ -175,6 +177,31 @@ static void open_sockets(void)
         refuse(1, "cannot listen on keel.sock", -failed);
 }
 
+void keel_save(struct state *s)
+{
+    state_fd(s, lock);
+    state_fd(s, grpc_socket);
+    state_u32(s, (uint32_t)keel.null);
+    state_u32(s, keel.idle_seconds);
+    state_u64(s, keel.started_ns);
+    state_u64(s, keel.before.nofile.rlim_cur);
+    state_u64(s, keel.before.nofile.rlim_max);
+    state_text(s, keel.before.oom_score);
+}
+
+void keel_load(struct state_reader *s)
+{
+    lock = state_get_fd(s);
+    grpc_socket = state_get_fd(s);
+    keel.null = state_get_fd(s);
+    keel.idle_seconds = get_u32(&s->record);
+    keel.started_ns = get_u64(&s->record);
+    keel.before.nofile.rlim_cur = get_u64(&s->record);
+    keel.before.nofile.rlim_max = get_u64(&s->record);
+    get_str(&s->record, keel.before.oom_score, sizeof keel.before.oom_score);
+    snprintf(lock_path, sizeof lock_path, "%s/keel.lock", keel.run_dir);
+}
+
 static void watch_signals(void)
 {
     static struct source signals = {.ready = on_signal};
@@ -206,6 +233,12 @@ static bool read_arguments(int argc, char **argv)
             keel.run_dir = argv[++i];
         else if (!strcmp(argv[i], "--player") && i + 1 < argc)
             keel.player_path = argv[++i];
+        else if ((!strcmp(argv[i], "--resume") || !strcmp(argv[i], "--back") || !strcmp(argv[i], "--check")) &&
+                 i + 1 < argc) {
+            back = argv[i][2] == 'b';
+            check = argv[i][2] == 'c';
+            resume = atoi(argv[++i]);
+        }
         else
             break;
     }
@@ -231,9 +264,22 @@ static bool read_arguments(int argc, char **argv)
     return ready;
 }
 
-int main(int argc, char **argv)
+/* In the place of a keel before, whose children and descriptors are here. */
+static void take_over(void)
 {
-    ready_pipe = read_arguments(argc, argv) ? READY_PIPE : -1;
+    int failed = loop_open();
+    const char *failure = failed ? "cannot make an epoll set" : upgrade_resume(resume, back);
+    if (failure)
+        refuse(1, failure, -failed);
+    watch_signals();
+    log_line("info", "msg=\"taken over\" run_dir=\"%s\" build=%s pid=%d processes=%u connections=%u", keel.run_dir,
+             WHERRY_BUILD, getpid(), keel.alive, keel.connections);
+    wherryd_start();
+    reap(); /* whoever has ended meanwhile */
+}
+
+static void start(void)
+{
     keel.null = reset_descriptors(FIRST_OWN, &ready_pipe);
     const char *failure = keel.null < 0 ? "cannot open /dev/null" : reset_process(&keel.before);
     if (failure)
@@ -255,6 +301,17 @@ int main(int argc, char **argv)
     if (ready_pipe >= 0)
         close(ready_pipe);
     wherryd_start();
+}
+
+int main(int argc, char **argv)
+{
+    ready_pipe = read_arguments(argc, argv) ? READY_PIPE : -1;
+    if (check)
+        upgrade_check(resume);
+    if (resume >= 0)
+        take_over();
+    else
+        start();
     idle_check();
     loop(&done);
     return 0;

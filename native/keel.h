@@ -1,7 +1,7 @@
 /*
  * keel: parent of every container that wherryd manages, owner of the sockets, supervisor of wherryd. One thread, one
  * epoll loop, nothing that blocks. keel.c start and loop · keel_conn.c sockets · keel_calls.c calls
- * that wait · keel_link.c wherryd and its orders ·
+ * that wait · keel_link.c wherryd and its orders · keel_upgrade.c another program in the place of this one ·
  * keel_proc.c players, containers and their exits. What a frame carries: docs/internals.md.
  */
 #ifndef WHERRY_KEEL_H
@@ -22,6 +22,9 @@
 #define LINK_QUEUE_LOW (1u << 20)
 #define LINK_QUEUE_MAX (1u << 30)
 
+struct state;
+struct state_reader;
+
 extern struct keel {
     const char *run_dir, *player_path;
     char *const *command; /* of wherryd */
@@ -41,6 +44,10 @@ void idle_check(void); /* after anything went away: starts or stops the idle clo
 void keel_end(void);   /* sockets away, clients served, wherryd ended, then the loop returns */
 void keel_done(void);  /* wherryd has ended after keel_end */
 
+/* keel.c, for an upgrade: what every part has of its own is written to records, and taken up from them. */
+void keel_save(struct state *s);
+void keel_load(struct state_reader *s);
+
 /* keel_conn.c */
 int listener_open(uint64_t id, const char *path); /* a ttrpc listener; 0 or -errno */
 int listener_close(uint64_t id);
@@ -58,15 +65,34 @@ void conns_orphaned(void); /* wherryd has died: whose call can be done again wai
 void conns_report(void);   /* to a new wherryd: connections, and their calls that nobody has answered */
 void conns_refuse(const char *why); /* wherryd does not come up: calls get code 14 with this; NULL: it did */
 
+uint32_t clients_acting(void);
+void conns_save(struct state *s);
+/* True: the record was one of these. check: it is only read. */
+bool conns_load(struct state_reader *s, uint32_t type, bool check);
+
 /* keel_link.c */
 extern int grpc_socket;
 void wherryd_start(void);
 bool wherryd_exited(pid_t pid, int status); /* true when it was wherryd */
+bool wherryd_quit(void); /* the same before an upgrade; false: none runs */
 void wherryd_hang_up(void);                 /* end of file on its link; SIGKILL 5 s later */
 void tell(uint16_t type, uint64_t id, const void *head, size_t n, const void *tail, size_t m);
 void reply(uint64_t id, int32_t result, const void *body, size_t n);
 
+/* keel_upgrade.c */
+void upgrade_order(uint64_t request, struct reader *r);
+void upgrade_again(void);                   /* the same programs, read from the disk anew */
+bool upgrade_child(pid_t pid, int status);  /* true when it was the trial */
+void upgrade_now(void);                     /* if one is under way: wherryd has ended */
+void upgrade_back(const char *why);         /* if the new wherryd has not been ready yet */
+void upgrade_proven(void);                  /* it is ready */
+void upgrade_outcome(struct buf *body);     /* for STATUS */
+_Noreturn void upgrade_check(int state);    /* the trial */
+const char *upgrade_resume(int state, bool back); /* NULL, or what went wrong */
+
 /* keel_proc.c */
+void procs_save(struct state *s);
+bool procs_load(struct state_reader *s, uint32_t type, bool check);
 int registration_open(void); /* 0 or -errno */
 int registration_sender(void);
 void reap(void);

@@ -199,7 +199,11 @@ static void status_order(uint64_t id)
         uint32_t pid, registered, players, connections;
         uint64_t started;
     } s = {(uint32_t)getpid(), keel.alive, keel.playing, keel.connections, keel.started_ns};
-    reply(id, 0, &s, sizeof s);
+    struct buf body = {0};
+    if (buf_put(&body, &s, sizeof s))
+        upgrade_outcome(&body);
+    reply(id, 0, body.data, buf_len(&body));
+    buf_free(&body);
 }
 
 static void ready_order(struct reader *r)
@@ -209,6 +213,7 @@ static void ready_order(struct reader *r)
     keel.ready = true;
     wherryd.unready = 0;
     conns_refuse(NULL);
+    upgrade_proven();
     log_line("info", "msg=\"wherryd is ready\" build=\"%s\" after_ms=%llu", build,
              (unsigned long long)(now_ms() - wherryd.started_ms));
     procs_report();
@@ -264,6 +269,7 @@ static bool order(void *context, const uint8_t *frame, size_t size)
     case TO_KEEL_CANCEL: player_cancel(id, get_u64(&r)); break;
     case TO_KEEL_ADOPT: reply(id, adopt_order(&r), NULL, 0); break;
     case TO_KEEL_ACTING: conn_acting(id); break;
+    case TO_KEEL_UPGRADE: upgrade_order(id, &r); break;
     case TO_KEEL_READY: ready_order(&r); break;
     case TO_KEEL_STATUS: status_order(id); break;
     default: /* what a newer wherryd may say */
@@ -391,6 +397,13 @@ void wherryd_hang_up(void)
     timer_set(&kill_timer, HANG_UP_GRACE);
 }
 
+bool wherryd_quit(void)
+{
+    if (wherryd.pid > 0)
+        wherryd_hang_up();
+    return wherryd.pid > 0;
+}
+
 /* What it wrote before it ended is still in the socket: orders and answers count until the end of file. */
 static void read_the_rest(void)
 {
@@ -420,8 +433,11 @@ bool wherryd_exited(pid_t pid, int status)
              WIFEXITED(status) && WEXITSTATUS(status) == 127 ? " hint=\"cannot execute it\"" : "");
     conns_orphaned();
     accept_when_ready();
-    if (wherryd.unready >= CRASH_LOOP)
+    upgrade_now();
+    if (wherryd.unready >= CRASH_LOOP) {
+        upgrade_back(words);
         conns_refuse(words);
+    }
     if (wherryd.unready >= GIVE_UP_AFTER && !keel.known && !keel.playing) {
         log_line("error", "msg=\"wherryd never came up: ending\" starts=%u", wherryd.unready);
         keel_end();

@@ -38,6 +38,7 @@ enum to_keel { /* wherryd to keel */
     TO_KEEL_CANCEL = 49,
     TO_KEEL_ADOPT = 50,
     TO_KEEL_ACTING = 51,
+    TO_KEEL_UPGRADE = 52,
 };
 
 enum from_client { /* client to wherryd */

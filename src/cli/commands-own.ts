@@ -139,6 +139,20 @@ export const ownCommands: readonly CommandSpec[] = [
     runc: false,
   },
   {
+    name: 'upgrade',
+    summary: 'let the daemon go on as this build, under running containers',
+    description: [
+      'Call the wherry of the new installation. Containers, their streams and the connections of',
+      'containerd stay. Programs that do not come up are replaced by the ones before.',
+      'Install beside the old or by renaming: what is overwritten in place cannot come back.',
+      'SIGHUP to keel does the same with the programs in their old places.',
+    ],
+    flags: [],
+    arguments: [],
+    examples: [{ line: 'upgrade', says: 'prints the build that runs now' }],
+    runc: false,
+  },
+  {
     name: 'version',
     summary: 'print the version and the builds of all parts',
     flags: [],

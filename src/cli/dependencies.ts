@@ -16,10 +16,17 @@ export interface CliDependencies {
   paths: { runDir: string };
   /** Builds as each part tells its own; `wherry` is the release. */
   versions: { wherry: string; wherryd: string; keel: string; node: string; libseccomp(): string };
+  /** The command acts from here on: it must not be begun again by the next wherryd when this one dies. */
+  acting(): void;
   daemon: {
     status(): Promise<DaemonStatus>;
     /** failed-precondition while containers run, unless forced. Resolves when keel has taken the order. */
     stop(force: boolean): Promise<void>;
+    /**
+     * keel and wherryd of the installation that the client is of take the place of those that run. Where it begins it does not
+     * resolve: this process ends, and the next is asked the same, for which it then resolves. Rejects when the old ones are back.
+     */
+    upgrade(): Promise<void>;
   };
   /** 2 on a pure cgroup v2 host. */
   cgroupVersion: 1 | 2;

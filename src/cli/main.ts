@@ -24,6 +24,7 @@ import { specCommand } from './commands/spec.ts';
 import { startCommand } from './commands/start.ts';
 import { stateCommand } from './commands/state.ts';
 import { updateCommand } from './commands/update.ts';
+import { upgradeCommand } from './commands/upgrade.ts';
 import { versionCommand, versionText } from './commands/version.ts';
 import type { CommandCode, CommandContext } from './context.ts';
 import type { CliDependencies } from './dependencies.ts';
@@ -57,6 +58,7 @@ export const commandCode: Readonly<Record<string, CommandCode>> = {
   'daemon start': daemonStart,
   'daemon status': daemonStatus,
   'daemon stop': daemonStop,
+  upgrade: upgradeCommand,
   version: versionCommand,
 };
 
@@ -103,6 +105,7 @@ async function dispatch(session: ClientSession, deps: CliDependencies, report: R
       return 0;
     }
     const { command, flags, args } = invocation;
+    if (command.name !== 'upgrade') deps.acting();
     if (prefixed.has(command.name)) prefix = `${program} ${command.name} failed: `;
     if (command.name === 'exec') {
       prefix = 'exec failed: ';

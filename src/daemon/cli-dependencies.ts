@@ -1,28 +1,35 @@
 /** What the commands need, made of what the daemon has. */
 import type { CliDependencies } from '../cli/dependencies.ts';
+import type { ClientRequest } from '../cli/session.ts';
 import type { Runtime } from '../container/runtime.ts';
 import { WherryError } from '../errors.ts';
 import { libseccompVersion } from '../linux/seccomp.ts';
 import type { KeelLink } from './keel-link.ts';
 import type { WherrydLogger } from './log.ts';
+import { upgrade } from './upgrade.ts';
 
 const EBUSY = -16;
 
 export function cliDependencies(parts: {
   runtime: Runtime;
   keel: KeelLink;
+  /** The client's, and what it asked. */
+  connection: bigint;
+  request: ClientRequest;
   runDir: string;
   cgroupVersion: 1 | 2;
   log: WherrydLogger;
   versions: { wherry: string; wherryd: string; keel: string };
 }): CliDependencies {
-  const { runtime, keel, runDir, cgroupVersion, log, versions } = parts;
+  const { runtime, keel, connection, request, runDir, cgroupVersion, log, versions } = parts;
   return {
     runtime,
     cgroupVersion,
     paths: { runDir },
     versions: { ...versions, node: process.version, libseccomp: libseccompVersion },
+    acting: () => keel.acting(connection),
     daemon: {
+      upgrade: () => upgrade(keel, connection, request),
       status: () => keel.status(),
       async stop(force) {
         if (force) await runtime.deleteAll({ requestId: 'daemon stop' });

@@ -162,7 +162,6 @@ export async function runDaemon(
   const serveClient = (session: ClientSession, id: bigint): void => {
     const name = session.request.argv[0] ?? '';
     const shim = /(^|\/)containerd-shim-[^/]*$/.test(name);
-    if (!shim) keel.acting(id);
     const serve = shim
       ? services?.runShim(session)
       : runCli(
@@ -170,6 +169,8 @@ export async function runDaemon(
           cliDependencies({
             runtime,
             keel,
+            connection: id,
+            request: session.request,
             runDir,
             cgroupVersion,
             log,

@@ -108,7 +108,8 @@ export function runDaemonless(): void {
         node: process.version,
         libseccomp: libseccompVersion,
       },
-      daemon: { status: noDaemon, stop: noDaemon },
+      acting: () => {},
+      daemon: { status: noDaemon, stop: noDaemon, upgrade: noDaemon },
       explain: (bundle, id) => runtime.explain(bundle, id),
       log,
     });

@@ -40,6 +40,25 @@ export interface KeelStatus {
   players: number;
   connections: number;
   startedAt: Date;
+  /** The last upgrade: who asked for it, and whether it was gone back from. */
+  upgrade: KeelUpgrade;
+}
+
+export interface KeelUpgrade {
+  /** The client's connection; 0: there was none, or nobody asked. */
+  connection: bigint;
+  /** 0: done; -errno: the programs before are back. */
+  result: number;
+  /** Why. */
+  text: string;
+}
+
+/** Programs to go on with. */
+export interface KeelPrograms {
+  keel: string;
+  player: string;
+  /** Of wherryd, with its arguments. */
+  command: readonly string[];
 }
 
 export interface KeelLinkHandlers {
@@ -164,7 +183,27 @@ export class KeelLink implements PlayHost {
       players: fields.u32(),
       connections: fields.u32(),
       startedAt: nanosecondsToDate(fields.u64()),
+      upgrade: { connection: fields.u64(), result: fields.i32(), text: fields.str() },
     };
+  }
+
+  /**
+   * keel goes on as another program, with another wherryd. Answers only when that cannot be: 0 never comes, since the next wherryd
+   * gets the call of `connection` again and finds the outcome in the status.
+   */
+  async upgrade(
+    connection: bigint,
+    { keel, player, command }: KeelPrograms,
+  ): Promise<{ result: number; text: string }> {
+    const { result, body } = await this.#request(
+      ToKeel.UPGRADE,
+      u64(connection),
+      str(keel),
+      str(player),
+      u32(command.length),
+      ...command.map((word) => str(word)),
+    );
+    return { result, text: body.toString('utf8') };
   }
 
   #request(type: number, ...parts: Uint8Array[]): Promise<{ result: number; body: Buffer }> {

@@ -38,6 +38,7 @@ export const ToKeel = {
   CANCEL: 49,
   ADOPT: 50,
   ACTING: 51,
+  UPGRADE: 52,
 } as const;
 
 /** client → wherryd */

@@ -476,7 +476,11 @@ describe('explain, version, daemon', () => {
     assert.match((await call(['daemon', 'status'])).out, /^containers: {2}2 alive$/m);
     const asked: boolean[] = [];
     const status0 = { pid: 1, registered: 0, players: 0, connections: 0, startedAt: new Date(0) };
-    const daemon = { status: async () => status0, stop: async (force: boolean) => void asked.push(force) };
+    const daemon = {
+      status: async () => status0,
+      stop: async (force: boolean) => void asked.push(force),
+      upgrade: async () => {},
+    };
     await call(['daemon', 'stop'], { deps: { daemon } });
     await call(['daemon', 'stop', '--force'], { deps: { daemon } });
     assert.deepEqual(asked, [false, true]);

@@ -99,7 +99,7 @@ describe('errors', () => {
       throw new TypeError('a bug');
     };
     const { code, err } = await call(['daemon', 'status'], {
-      deps: { daemon: { status: explode, stop: explode } },
+      deps: { daemon: { status: explode, stop: explode, upgrade: explode } },
     });
     assert.deepEqual([code, err], [1, 'wherry: a bug\n']);
   });

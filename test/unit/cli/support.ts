@@ -279,6 +279,7 @@ export async function callAs(
       node: 'v24.0.0',
       libseccomp: () => '2.5.4',
     },
+    acting: () => {},
     daemon: {
       status: async () => ({
         pid: 77,
@@ -288,6 +289,7 @@ export async function callAs(
         startedAt: new Date('2026-01-02T03:04:05.000Z'),
       }),
       stop: async () => {},
+      upgrade: async () => {},
     },
     cgroupVersion: 1,
     explain: async (bundle, id) => `set-up of ${bundle} as ${id}`,
