@@ -26,4 +26,5 @@ export type ShimRuntime = Pick<
   | 'deleteExec'
   | 'closeExecStdin'
   | 'listExecs'
+  | 'removeForeign'
 >;

@@ -12,7 +12,7 @@ import { RuntimeInfo } from '../gen/containerd/types/introspection.ts';
 import { Any } from '../gen/google/protobuf/any.ts';
 import type { Logger } from '../log.ts';
 import type { ShimRuntime } from '../runtime.ts';
-import { readInitPid } from '../task/bundle-files.ts';
+import { readInitPid, readRoot } from '../task/bundle-files.ts';
 import { requireName } from '../task/names.ts';
 import { parseOptions, requireOwnBinary } from '../task/options.ts';
 import type { TaskService } from '../task/service.ts';
@@ -214,10 +214,31 @@ async function remove(
     }
   }
   const bundle = flags.bundle !== '' ? flags.bundle : join(dirname(cwd), id);
+  if (alive === undefined && exit === undefined) await removeOfGo(bundle, namespace, id, dependencies);
   const pid = exit?.pid || alive?.pid || (await readInitPid(bundle));
   await groups.left(scope, namespace, id);
   dependencies.removeLog?.({ namespace, id });
   return { pid, exitStatus: exit?.exitStatus ?? KILLED, exitedAt: exit?.exitedAt ?? new Date() };
+}
+
+/** The bundle may be that of containerd's own shim, whose runc has made a container. */
+async function removeOfGo(
+  bundle: string,
+  namespace: string,
+  id: string,
+  { runtime, log }: ShimDependencies,
+): Promise<void> {
+  const root = await readRoot(bundle);
+  try {
+    const removal = runtime.removeForeign(join(root, namespace, id), bundle);
+    if (await withDeadline(removal, DELETE_MS)) log.info('removed a container of runc', { namespace, id });
+  } catch (thrown) {
+    log.error('cannot remove a container of runc', {
+      namespace,
+      id,
+      error: WherryError.from(thrown).describe(),
+    });
+  }
 }
 
 async function withDeadline<T>(promise: Promise<T>, ms: number): Promise<T> {

@@ -25,3 +25,17 @@ export async function readInitPid(bundle: string): Promise<number> {
   const text = await readFile(initPidPath(bundle), 'utf8').catch(() => '');
   return /^\d{1,10}$/.test(text.trim()) ? Number(text) : 0;
 }
+
+/** Where Go's shim lets runc keep its state, without the namespace. */
+const RUNC_ROOT = '/run/containerd/runc';
+
+/** What options.json names as runc's root, else containerd's own. */
+export async function readRoot(bundle: string): Promise<string> {
+  const text = await readFile(join(bundle, 'options.json'), 'utf8').catch(() => '{}');
+  try {
+    const { root } = JSON.parse(text) as { root?: unknown };
+    return typeof root === 'string' && root.startsWith('/') ? root : RUNC_ROOT;
+  } catch {
+    return RUNC_ROOT;
+  }
+}

@@ -42,6 +42,7 @@ import {
 } from './exec-context.ts';
 import { Execs } from './execs.ts';
 import { exitReason } from './exit-reason.ts';
+import { readForeign, removeForeign } from './foreign.ts';
 import { Freezer } from './freezer.ts';
 import { withHome } from './home.ts';
 import { createDeadline, explainHookError, laterHooks, playHooks, startHooksEnd } from './hooks.ts';
@@ -50,6 +51,7 @@ import type { Keel, ProcessExit, Registration } from './keel.ts';
 import { Loggers } from './loggers.ts';
 import { checkLabels } from './lsm.ts';
 import { membersOf } from './members.ts';
+import { mountsBelow } from './nested-mounts.ts';
 import { planNetDevices } from './net-devices.ts';
 import { Ooms } from './ooms.ts';
 import type { PlayHost, PlayOptions } from './play.ts';
@@ -598,6 +600,17 @@ export class Runtime implements ContainerRuntime {
     return this.#execs.list(this.#get(key));
   }
 
+  async removeForeign(stateDir: string, bundle: string): Promise<boolean> {
+    const found = await readForeign(stateDir, bundle);
+    if (found === undefined) return false;
+    await removeForeign(found, {
+      keel: this.#keel,
+      cgroups: this.#cgroups,
+      nextToken: () => this.#nextToken++,
+    });
+    return true;
+  }
+
   noteExecExit(key: ContainerKey, execId: string, waitStatus: number): void {
     const record = this.#containers.get(nameOf(key));
     if (record !== undefined) this.#execs.noteExit(record, execId, exitStatusOf(waitStatus));
@@ -826,10 +839,12 @@ export class Runtime implements ContainerRuntime {
 
   #removeTape(record: ContainerRecord, attempt: number): AssembledTape {
     const directories = record.cgroup?.remove ?? [];
+    const rootfs = record.rootfsMounts.length === 0 ? undefined : join(record.bundle, 'rootfs');
     return compileRemove({
-      rootfs: record.rootfsMounts.length === 0 ? undefined : join(record.bundle, 'rootfs'),
+      rootfs,
       rootfsTargets: record.rootfsMounts.map(({ target }) => target),
-      // Looking for cgroups that the container made itself costs more than the removal: only where it was refused.
+      // Looking for mounts of others, and for cgroups of the container's own, costs more than the removal: only where it was refused.
+      ...(rootfs !== undefined && attempt > 1 && { nestedMounts: mountsBelow(rootfs) }),
       cgroupDirectories: attempt === 1 ? directories : removalOrder(directories),
       waitForTheLast: attempt > 1,
     });

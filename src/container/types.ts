@@ -271,6 +271,8 @@ export interface ContainerRuntime {
   noteExecExit(key: ContainerKey, execId: string, waitStatus: number): void;
   /** The container's own process: what an exec without a process of its own starts from. */
   execDefaults(key: ContainerKey): Promise<ExecDefaults>;
+  /** Ends a container of runc's, of which `stateDir` is runc's folder, and takes it away. False: there is none. */
+  removeForeign(stateDir: string, bundle: string): Promise<boolean>;
   /** One sample. not-found "cgroup does not exist" when the container has none. */
   stats(key: ContainerKey): Promise<CgroupStats>;
   /** Called synchronously, in order; returns the function that unsubscribes. */

@@ -19,6 +19,8 @@ export interface ContainerdOptions {
   binaries?: string;
   /** With CRI: its part of the configuration, made of this instance's folder. CRI's namespace is k8s.io. */
   cri?: (folder: string) => string;
+  /** Its log tells of every event that it is given. */
+  debug?: boolean;
 }
 
 export class Containerd implements AsyncDisposable {
@@ -32,6 +34,7 @@ export class Containerd implements AsyncDisposable {
   readonly #env: NodeJS.ProcessEnv;
   /** Where the runc is that containerd's own shim executes. */
   runcFolder = '';
+  #flags: string[] = [];
   #child: ChildProcess;
 
   private constructor(
@@ -75,6 +78,7 @@ export class Containerd implements AsyncDisposable {
     const namespace = options.cri === undefined ? uniqueId('ns') : 'k8s.io';
     const containerd = new Containerd(version, folder, binaries, env, namespace);
     containerd.runcFolder = join(all.runc, '..');
+    if (options.debug === true) containerd.#flags = ['--log-level', 'trace'];
     try {
       await containerd.#answers();
       await containerd.#importImage(all.busybox);
@@ -88,11 +92,15 @@ export class Containerd implements AsyncDisposable {
 
   #spawn(): ChildProcess {
     const log = openSync(join(this.folder, 'containerd.log'), 'a');
-    const child = spawn(join(this.#binaries, 'containerd'), ['--config', join(this.folder, 'config.toml')], {
-      env: this.#env,
-      stdio: ['ignore', log, log],
-      detached: true,
-    });
+    const child = spawn(
+      join(this.#binaries, 'containerd'),
+      ['--config', join(this.folder, 'config.toml'), ...this.#flags],
+      {
+        env: this.#env,
+        stdio: ['ignore', log, log],
+        detached: true,
+      },
+    );
     closeSync(log);
     return child;
   }

@@ -4,7 +4,16 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { Client, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
 import { BootstrapResult } from '../../shim/gen/containerd/runtime/bootstrap/v1/bootstrap.ts';
@@ -16,7 +25,7 @@ import { WherryError } from '../../src/errors.ts';
 import { makeBundle, type SpecConfig } from './bundle.ts';
 import type { Containerd } from './containerd.ts';
 import { bin, uniqueId } from './paths.ts';
-import { eventually, type RunResult, run, stop } from './run.ts';
+import { eventually, must, type RunResult, run, stop } from './run.ts';
 
 const codecs = {
   State: [task.StateRequest, task.StateResponse],
@@ -37,6 +46,8 @@ const codecs = {
   Shutdown: [task.ShutdownRequest, Empty],
 } as const;
 export type Method = keyof typeof codecs;
+export const responseCodec = (method: Method): Codec<unknown> =>
+  codecs[method][1] as unknown as Codec<unknown>;
 type Decoded<C> = C extends Codec<infer T> ? T : never;
 type RequestOf<M extends Method> = Partial<Decoded<(typeof codecs)[M][0]>>;
 type ResponseOf<M extends Method> = Decoded<(typeof codecs)[M][1]>;
@@ -53,9 +64,16 @@ export class RpcError extends Error {
 export interface TaskClient extends Disposable {
   /** `timeout` in ms, 0 for none. */
   call<M extends Method>(method: M, request: RequestOf<M>, timeout?: number): Promise<ResponseOf<M>>;
+  /** The bytes of the answer. */
+  raw<M extends Method>(method: M, request: RequestOf<M>): Promise<Buffer>;
 }
 
 const CALL_MS = 60_000;
+
+const bytes: Codec<Buffer> = {
+  encode: (message) => ({ finish: () => message }),
+  decode: (read) => Buffer.from(read),
+};
 
 class TtrpcTasks implements TaskClient {
   readonly #client: TtrpcClient;
@@ -64,13 +82,21 @@ class TtrpcTasks implements TaskClient {
     this.#client = client;
     this.#service = service;
   }
-  async call<M extends Method>(method: M, request: RequestOf<M>, timeout = CALL_MS): Promise<ResponseOf<M>> {
-    const [asked, answered] = codecs[method] as unknown as [
-      Codec<unknown> & { fromPartial(part: object): unknown },
-      Codec<ResponseOf<M>>,
-    ];
+  call<M extends Method>(method: M, request: RequestOf<M>, timeout = CALL_MS): Promise<ResponseOf<M>> {
+    return this.#call(method, request, codecs[method][1] as unknown as Codec<ResponseOf<M>>, timeout);
+  }
+  raw<M extends Method>(method: M, request: RequestOf<M>): Promise<Buffer> {
+    return this.#call(method, request, bytes, CALL_MS);
+  }
+  async #call<M extends Method, T>(
+    method: M,
+    request: RequestOf<M>,
+    response: Codec<T>,
+    timeout: number,
+  ): Promise<T> {
+    const asked = codecs[method][0] as unknown as Codec<unknown> & { fromPartial(part: object): unknown };
     try {
-      const both = { request: asked, response: answered };
+      const both = { request: asked, response };
       return await this.#client.call(this.#service, method, both, asked.fromPartial(request), timeout);
     } catch (thrown) {
       const error = WherryError.from(thrown);
@@ -109,6 +135,9 @@ class GrpcTasks implements TaskClient {
       );
     });
   }
+  raw(): Promise<Buffer> {
+    return Promise.reject(new Error('grpc-js keeps no bytes'));
+  }
   [Symbol.dispose](): void {
     this.#client.close();
   }
@@ -141,13 +170,16 @@ export class ShimCaller implements AsyncDisposable {
   readonly grpc: boolean;
   readonly binary: string;
   readonly folder: string;
+  readonly #service: string;
   readonly #events: ChildProcess;
   readonly #made: Made[] = [];
+  readonly #logs: number[] = [];
   #seen = '';
 
-  constructor(containerd: Containerd, options: { grpc?: boolean; binary?: string; namespace?: string } = {}) {
+  constructor(containerd: Containerd, options: { grpc?: boolean; binary?: string; service?: string } = {}) {
     this.containerd = containerd;
     this.grpc = options.grpc === true;
+    this.#service = options.service ?? 'containerd.task.v2.Task';
     this.binary = options.binary ?? join(bin, 'containerd-shim-wherry-v1');
     this.folder = join(
       containerd.folder,
@@ -221,6 +253,10 @@ export class ShimCaller implements AsyncDisposable {
     config.linux['cgroupsPath'] = `/${this.namespace}/${id}`;
     edit(config);
     writeFileSync(join(bundle, 'config.json'), JSON.stringify(config));
+    // As containerd does: a shim's log, of which it holds the reading end.
+    const log = join(bundle, 'log');
+    await must('mkfifo', ['-m', '700', log]);
+    this.#logs.push(openSync(log, constants.O_RDWR | constants.O_NONBLOCK));
     return bundle;
   }
 
@@ -252,10 +288,19 @@ export class ShimCaller implements AsyncDisposable {
   }
 
   delete(id: string): Promise<RunResult> {
-    return this.execute(id, 'delete', { flags: ['-bundle', join(this.folder, id)] });
+    return this.deleteIn(this.folder, id);
   }
 
-  async connect(address: string, service = 'containerd.task.v2.Task'): Promise<TaskClient> {
+  /** Of a bundle in this folder, which may be another caller's. */
+  deleteIn(folder: string, id: string): Promise<RunResult> {
+    return run(this.binary, [...this.flags(id), '-bundle', join(folder, id), 'delete'], {
+      cwd: join(folder, id),
+      env: this.env,
+      encoding: 'latin1',
+    });
+  }
+
+  async connect(address: string, service = this.#service): Promise<TaskClient> {
     if (this.grpc) return new GrpcTasks(address, this.namespace);
     return new TtrpcTasks(await TtrpcClient.dial(address), service);
   }
@@ -308,6 +353,7 @@ export class ShimCaller implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const made of [...this.#made]) await this.remove(made).catch(() => undefined);
+    for (const log of this.#logs) closeSync(log);
     await stop(this.#events);
   }
 }

@@ -1,5 +1,12 @@
 /** The tape that takes away what a create tape made on the host. Playing it twice is harmless. */
-import { AT_FDCWD, AT_REMOVEDIR, O_CLOEXEC, O_RDONLY, POLLPRI } from '../../linux/constants.ts';
+import {
+  AT_FDCWD,
+  AT_REMOVEDIR,
+  O_CLOEXEC,
+  O_RDONLY,
+  POLLPRI,
+  UMOUNT_NOFOLLOW,
+} from '../../linux/constants.ts';
 import { encode, timespec } from '../../linux/structs.ts';
 import type { AssembledTape } from '../../tape/assemble.ts';
 import { Program } from './program.ts';
@@ -10,6 +17,8 @@ export interface RemoveInput {
   rootfs: string | undefined;
   /** Where they lie below it, in the order in which they were mounted; '' is the root itself. */
   rootfsTargets?: readonly string[];
+  /** What others have mounted below it, deepest first. */
+  nestedMounts?: readonly string[];
   /** Deepest first. A cgroup with a process in it is EBUSY: the tape fails and may be played again. */
   cgroupDirectories: readonly string[];
   /** Wait a few seconds in each of them until its last process has gone; only cgroup v2 can tell. */
@@ -23,6 +32,12 @@ const LOOK_MS = 250;
 export function compileRemove(input: RemoveInput): AssembledTape {
   const program = new Program();
   const { tape } = program;
+  for (const path of input.nestedMounts ?? []) {
+    program.step('rootfs', `unmount ${path}`);
+    const clear = tape.label('clear');
+    tape.syscall('umount2', [path, UMOUNT_NOFOLLOW], { on: { EINVAL: clear, ENOENT: clear } });
+    tape.place(clear);
+  }
   if (input.rootfs !== undefined) {
     unmountRootfs(program, input.rootfsTargets ?? [''], input.rootfs);
   }

@@ -29,7 +29,10 @@ export function behavioursOf(
     let containerd: Containerd;
     let caller: ShimCaller;
     before(async () => {
-      containerd = await Containerd.start(version, grpc ? { wherryConfig: { protocol: 'grpc' } } : {});
+      containerd = await Containerd.start(version, {
+        debug: true,
+        ...(grpc && { wherryConfig: { protocol: 'grpc' } }),
+      });
       caller = await new ShimCaller(containerd, { grpc }).subscribed();
     });
     after(async () => {

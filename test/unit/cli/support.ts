@@ -47,6 +47,10 @@ export class MemoryRuntime implements ContainerRuntime {
     return state;
   }
 
+  async removeForeign(): Promise<boolean> {
+    return false;
+  }
+
   async create(request: CreateRequest, context: OperationContext): Promise<ContainerState> {
     this.contexts.push(context);
     if (this.failCreate !== undefined) throw this.failCreate;

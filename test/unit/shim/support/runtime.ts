@@ -192,6 +192,10 @@ export class MemoryRuntime implements ShimRuntime {
     throw new Error('not in this stand-in');
   }
 
+  async removeForeign(): Promise<boolean> {
+    return false;
+  }
+
   listExecs(): [] {
     return [];
   }
