@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- --json FILE] [--runs N] [--containers N] [--only run,cold,ctr,memory,sampling,stats,limit]
+ * `npm run bench [-- --json FILE] [--runs N] [--containers N] [--only run,cold,ctr,memory,sampling,stats,limit,state]
  * [--containerd 1.6|1.7|2.1]`: Wherry beside runc, crun and
  * containerd-shim-runc-v2, all in one run on one machine, interleaved. What lives here: measuring. What may not: tests.
  */
@@ -14,6 +14,7 @@ import { Wherry } from '../test/support/wherry.ts';
 import { measureCold, measureRun } from './cli-run.ts';
 import { contestants } from './contestants.ts';
 import { measureLimit } from './limit.ts';
+import { measureState } from './state-latency.ts';
 import { measureSampling, measureStats } from './stats.ts';
 import { buildNative, nativeFolder } from './timed.ts';
 import { measureCtr, measureMemory } from './under-containerd.ts';
@@ -26,7 +27,7 @@ const { values } = parseArgs({
     json: { type: 'string' },
     runs: { type: 'string', default: '30' },
     containers: { type: 'string', default: '50' },
-    only: { type: 'string', default: 'run,cold,ctr,memory,sampling,stats,limit' },
+    only: { type: 'string', default: 'run,cold,ctr,memory,sampling,stats,limit,state' },
     containerd: { type: 'string', default: '1.7' },
   },
 });
@@ -75,11 +76,12 @@ if (parts.includes('sampling')) {
   await using wherry = new Wherry();
   report['sampling'] = await measureSampling(wherry, SAMPLED, goals);
 }
-if (parts.includes('ctr') || parts.includes('memory')) {
+if (['ctr', 'memory', 'state'].some((part) => parts.includes(part))) {
   await using containerd = await Containerd.start(version, { path: [nativeFolder] });
   report['containerd'] = (await must(`${found.containerd(version)}/containerd`, ['--version'])).stdout.trim();
   process.stdout.write(`${report['containerd']}\n`);
   if (parts.includes('ctr')) report['ctr'] = await measureCtr(containerd, runs, goals);
+  if (parts.includes('state')) report['state'] = await measureState(containerd, goals);
   if (parts.includes('memory')) report['memory'] = await measureMemory(containerd, containers, goals);
 }
 

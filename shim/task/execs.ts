@@ -83,14 +83,15 @@ export function createExecService(parts: ExecServiceParts) {
       const { of, execId, pid, status, stdio, exit } = find(request, context);
       const frozen = of.status === 'paused' || of.status === 'pausing';
       return {
-        id: of.key.id,
+        // As Go's shim answers: the process's own id, and no exec_id.
+        id: execId,
         bundle: of.bundle,
         pid,
         status: frozen && status === 'running' ? statusOf(of) : statuses[status],
         ...stdio,
         exitStatus: exit?.exitStatus ?? 0,
         exitedAt: exit?.exitedAt ?? notExited,
-        execId,
+        execId: '',
       };
     },
 
@@ -101,8 +102,10 @@ export function createExecService(parts: ExecServiceParts) {
     },
 
     async remove(request: task.DeleteRequest, context: CallContext): Promise<task.DeleteResponse> {
-      const { key, execId } = find(request, context);
+      const { key, execId, exit } = find(request, context);
       const { pid, exitStatus, exitedAt } = await runtime.deleteExec(key, execId);
+      // It never ran.
+      if (exit === undefined) return { pid: 0, exitStatus: 0, exitedAt: notExited };
       return { pid, exitStatus, exitedAt };
     },
 

@@ -69,6 +69,8 @@ export class ExecRecord {
   noteFailure(exit: ExitInfo): void {
     this.pid = 0;
     this.status = 'created';
+    // That of the half-made process is nobody's.
+    this.exit = undefined;
     this.#exited.resolve(exit);
   }
 
