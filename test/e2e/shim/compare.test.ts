@@ -3,7 +3,7 @@
  * type and shape of Stats, error codes, the output of `delete`, files in the bundle. And each deletes what the other has made.
  */
 import assert from 'node:assert/strict';
-import { closeSync, constants, existsSync, openSync, readdirSync, readFileSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Client, type ClientReadableStream, credentials, Metadata } from '@grpc/grpc-js';
@@ -128,7 +128,7 @@ async function scenario(caller: ShimCaller, stream: EventStream): Promise<Record
   const id = uniqueId('same');
   const bundle = await caller.bundle(
     id,
-    ['/bin/sh', '-c', 'trap "exit 3" TERM; while :; do sleep 0.05; done'],
+    ['/bin/sh', '-c', 'trap "exit 3" TERM; sleep 1000 & echo ready; wait'],
     (config) => {
       config.linux.resources = { memory: { limit: 64 << 20 }, pids: { limit: 50 } };
     },
@@ -176,6 +176,8 @@ async function scenario(caller: ShimCaller, stream: EventStream): Promise<Record
   await ask('exec of nothing', 'Start', { execId: 'none' });
   await ask('start', 'Start', {});
   await ask('start again', 'Start', {});
+  const said = Buffer.alloc(16);
+  await eventually('it is ready', () => readSync(reader, said) || undefined);
   await ask('running', 'State', {});
   await ask('pids', 'Pids', {});
   // In whatever order the kernel has them.
