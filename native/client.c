@@ -171,6 +171,9 @@ static bool obey(void *context, const uint8_t *frame, size_t size)
     case TO_CLIENT_READ_STDIN:
         send_stdin();
         break;
+    case TO_CLIENT_RELAY:
+        relay(get_u32(&r) & 1);
+        break;
     default: /* a newer wherryd may say more */
         break;
     }

@@ -30,6 +30,7 @@ static pid_t player_pid, child;
 static int child_fd = -1, child_status, held_signal;
 static uint32_t child_flags;
 static bool child_done;
+static bool relaying, relay_ended, relay_raw;
 /* What was ordered together with a play: to wait for its init, and a tape to play here after the init's end. */
 static bool wait_next;
 static uint32_t wait_next_flags;
@@ -105,11 +106,22 @@ static void forward(int number)
     syscall(SYS_pidfd_send_signal, child_fd, number, NULL, 0);
 }
 
+static void send_size(void)
+{
+    struct winsize size;
+    if (terminal_size(&size))
+        send_frame(FROM_CLIENT_RESIZED, &size.ws_row, 2, &size.ws_col, 2);
+}
+
 /* Before WAIT a signal is kept for the child to come; the second that asks us to end does end us. */
 static void take_signal(int number)
 {
     if (number == SIGWINCH)
         terminal_resize();
+    if (number == SIGWINCH && relay_raw)
+        send_size();
+    if (relaying && ends_programs(number))
+        exit(128 + number);
     if (number == SIGWINCH || number == SIGURG || number == SIGTTOU || child_done)
         return;
     if (child) {
@@ -240,6 +252,27 @@ void wait_for(pid_t pid, uint32_t flags)
     reap_children(); /* its SIGCHLD may have come before we knew it */
 }
 
+void relay(bool raw)
+{
+    hold_signals();
+    relaying = true;
+    relay_raw = raw;
+    if (!raw)
+        return;
+    terminal_raw();
+    send_size();
+}
+
+static void relay_input(void)
+{
+    char bytes[4096];
+    ssize_t n = read(0, bytes, sizeof bytes);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    relay_ended = n <= 0;
+    send_frame(FROM_CLIENT_STDIN, bytes, n > 0 ? (size_t)n : 0, NULL, 0);
+}
+
 bool waiting(void)
 {
     return child;
@@ -255,12 +288,13 @@ bool watch_once(int server)
 {
     if (signals < 0)
         return true; /* nothing but the link: its read may block */
-    struct pollfd fds[3 + TERMINAL_FDS] = {
+    struct pollfd fds[4 + TERMINAL_FDS] = {
         {.fd = server, .events = POLLIN},
         {.fd = signals, .events = POLLIN},
         {.fd = child_flags & WAIT_FLAGS_RELAY_TERMINAL ? console : -1, .events = POLLIN},
+        {.fd = relaying && !relay_ended ? 0 : -1, .events = POLLIN},
     };
-    terminal_poll(fds + 3);
+    terminal_poll(fds + 4);
     int n = poll(fds, sizeof fds / sizeof *fds, child_done && terminal_waits() ? DRAIN_TIMEOUT : -1);
     if (n == 0)
         terminal_close();
@@ -270,6 +304,8 @@ bool watch_once(int server)
         read_signals();
     if (fds[2].revents && console >= 0)
         take_master();
-    terminal_handle(fds + 3);
+    if (fds[3].revents)
+        relay_input();
+    terminal_handle(fds + 4);
     return fds[0].revents;
 }

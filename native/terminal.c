@@ -40,7 +40,7 @@ static void restore_and_die(int number)
     raise(number); /* SA_RESETHAND: this time it ends us */
 }
 
-static void make_raw(void)
+void terminal_raw(void)
 {
     static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS, SIGTRAP};
     if (tcgetattr(0, &before) < 0)
@@ -55,14 +55,19 @@ static void make_raw(void)
     tcsetattr(0, TCSANOW, &wanted);
 }
 
+bool terminal_size(struct winsize *size)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (ioctl(fd, TIOCGWINSZ, size) == 0)
+            return true;
+    return false;
+}
+
 void terminal_resize(void)
 {
     struct winsize size;
-    for (int fd = 0; master >= 0 && fd < 3; fd++)
-        if (ioctl(fd, TIOCGWINSZ, &size) == 0) {
-            ioctl(master, TIOCSWINSZ, &size);
-            return;
-        }
+    if (master >= 0 && terminal_size(&size))
+        ioctl(master, TIOCSWINSZ, &size);
 }
 
 void terminal_close(void)
@@ -118,7 +123,7 @@ void terminal_start(int fd)
     master = fd;
     fcntl(master, F_SETFL, O_RDWR | O_NONBLOCK);
     terminal_resize();
-    make_raw();
+    terminal_raw();
 }
 
 bool terminal_waits(void)

@@ -4,10 +4,13 @@
 
 #include <poll.h>
 #include <stdbool.h>
+#include <sys/ioctl.h>
 
 #define TERMINAL_FDS 3
 
 void terminal_start(int fd); /* takes the master; our terminal becomes raw and is restored at exit */
+void terminal_raw(void); /* without a master */
+bool terminal_size(struct winsize *size);
 void terminal_resize(void);
 bool terminal_output_left(void);
 void terminal_poll(struct pollfd fds[TERMINAL_FDS]); /* what to wait for; -1 where nothing */

@@ -56,6 +56,7 @@ enum to_client { /* keel (HELLO) or wherryd to client */
     TO_CLIENT_PLAY = 82,
     TO_CLIENT_WAIT = 83,
     TO_CLIENT_READ_STDIN = 84,
+    TO_CLIENT_RELAY = 85,
 };
 
 enum connection_kind { CONNECTION_KIND_TTRPC = 1, CONNECTION_KIND_CLIENT = 2 };

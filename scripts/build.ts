@@ -2,7 +2,8 @@
  * `npm run build`: leaves a relocatable tree in dist/.
  *
  *   dist/bin/wherry, dist/bin/containerd-shim-wherry-v1    the native client, one file with two names
- *   dist/libexec/wherry/keel, player, copyup, pause               native
+ *   dist/share/man, bash-completion, zsh, fish             manual pages and completions
+ *   dist/libexec/wherry/keel, player, copyup, pause        native
  *   dist/libexec/wherry/node                               the pinned Node
  *   dist/libexec/wherry/wherryd.mjs, lib/, cache/          the bundled daemon and V8's code cache of it
  *   dist/libexec/wherry/node_modules/@koromix/…            koffi's compiled half
@@ -22,6 +23,8 @@ import {
 import { cpus } from 'node:os';
 import { dirname, join } from 'node:path';
 import { build } from 'esbuild';
+import { completionFor } from '../src/cli/completion.ts';
+import { manPages } from '../src/cli/man.ts';
 import { cache, dist, root } from '../test/support/paths.ts';
 import { installSystemPackages } from './setup.ts';
 import { capture, node, say, show } from './tools.ts';
@@ -45,10 +48,30 @@ export async function buildAll(): Promise<void> {
   linkSync(join(bin, 'wherry'), join(bin, 'containerd-shim-wherry-v1'));
   for (const name of ['keel', 'player', 'copyup', 'pause']) install(join(native, name), join(libexec, name));
   linkOrCopy(node, join(libexec, 'node'));
+  writeHelp(join(work, 'share'));
   await bundle(libexec, version);
   rmSync(dist, { recursive: true, force: true });
   renameSync(work, dist);
   warmCodeCache();
+}
+
+/** Manual pages and completions, where a prefix such as /usr/local has them. */
+function writeHelp(share: string): void {
+  const man = join(share, 'man/man1');
+  mkdirSync(man, { recursive: true });
+  for (const [name, text] of manPages(packageVersion())) writeFileSync(join(man, name), text);
+  for (const [shell, path] of [
+    ['bash', 'bash-completion/completions/wherry'],
+    ['zsh', 'zsh/site-functions/_wherry'],
+    ['fish', 'fish/vendor_completions.d/wherry.fish'],
+  ] as const) {
+    mkdirSync(dirname(join(share, path)), { recursive: true });
+    writeFileSync(join(share, path), completionFor(shell));
+  }
+}
+
+function packageVersion(): string {
+  return (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }).version;
 }
 
 /** Compiles the C in a folder of its own; all of it when the name of the build has changed, as every program carries it. */

@@ -83,7 +83,10 @@ export const processCommands: readonly CommandSpec[] = [
   },
   {
     name: 'ps',
-    summary: 'list the processes of a container',
+    summary: 'list the processes of a container, or all containers',
+    description: [
+      'Without ID: every container of this daemon, those of containerd included. Called as runc it needs an ID.',
+    ],
     flags: [
       {
         name: 'format',
@@ -95,8 +98,14 @@ export const processCommands: readonly CommandSpec[] = [
         fallback: 'table',
       },
     ],
-    arguments: [id, { name: 'OPTION', help: 'of ps(1): -ef only', optional: true, rest: true }],
-    examples: [{ line: 'ps web1', says: 'the columns of ps -ef' }],
+    arguments: [
+      { ...id, optional: true },
+      { name: 'OPTION', help: 'of ps(1): -ef only', optional: true, rest: true },
+    ],
+    examples: [
+      { line: 'ps web1', says: 'the columns of ps -ef' },
+      { line: 'ps', says: 'what runs on this node' },
+    ],
     runc: true,
     flagsEndAtArgument: true,
   },

@@ -1,4 +1,5 @@
 /** What a command's code gets to see of one call. */
+import { userInfo } from 'node:os';
 import { isAbsolute, join, resolve } from 'node:path';
 import type { ContainerKey, OperationContext } from '../container/types.ts';
 import type { CliDependencies } from './dependencies.ts';
@@ -24,6 +25,15 @@ export interface CommandContext {
 
 /** A command: resolves with the exit status. */
 export type CommandCode = (context: CommandContext) => Promise<number>;
+
+/** wherryd serves one user, who owns all that it runs; `#uid` where the user has no name. */
+export function ownerName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return `#${process.getuid?.() ?? 0}`;
+  }
+}
 
 /** A path of the caller as an absolute one. */
 export function callerPath(context: CommandContext, path: string): string {

@@ -1,5 +1,6 @@
 /** What the commands need from the daemon they run in. */
 import type { ContainerRuntime } from '../container/types.ts';
+import type { Launches } from './launched/launches.ts';
 
 export interface DaemonStatus {
   /** Of keel, in its own pid namespace. */
@@ -13,6 +14,8 @@ export interface DaemonStatus {
 
 export interface CliDependencies {
   runtime: ContainerRuntime;
+  /** Detached containers of `launch`; undefined: this process serves one command only. */
+  launches?: Launches;
   paths: { runDir: string };
   /** Builds as each part tells its own; `wherry` is the release. */
   versions: { wherry: string; wherryd: string; keel: string; node: string; libseccomp(): string };

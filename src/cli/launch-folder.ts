@@ -1,7 +1,9 @@
 /** The private bundle of one `launch`: <run>/launch/<name>/. Its root filesystem, where it is a view of the host's, is made inside the container. */
 import { randomBytes } from 'node:crypto';
-import { mkdir, rmdir } from 'node:fs/promises';
+import { mkdir, rmdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { streamFiles } from './launched/console.ts';
+import { NETWORK_FILES } from './launched/network.ts';
 
 export interface LaunchFolder {
   /** The bundle, absolute. */
@@ -20,8 +22,9 @@ export async function makeLaunchFolder(runDir: string, view: boolean): Promise<L
   return { path, view };
 }
 
-/** Only ever removes empty folders: whatever went wrong, nothing of the host's is below them. */
+/** Only ever removes files of known names and empty folders: whatever went wrong, nothing of the host's is below them. */
 export async function removeLaunchFolder({ path, view }: LaunchFolder): Promise<void> {
+  for (const name of [...streamFiles, ...NETWORK_FILES]) await unlink(join(path, name)).catch(() => {});
   if (view) await rmdir(join(path, 'rootfs'));
   await rmdir(path);
 }

@@ -4,7 +4,9 @@
  * (src/container), frames and sockets (src/daemon), the client itself (native/).
  */
 import { WherryError } from '../errors.ts';
+import { attachCommand } from './commands/attach.ts';
 import { checkpointCommand } from './commands/checkpoint.ts';
+import { completionCommand } from './commands/completion.ts';
 import { createCommand } from './commands/create.ts';
 import { daemonStart, daemonStatus, daemonStop } from './commands/daemon.ts';
 import { deleteCommand } from './commands/delete.ts';
@@ -12,9 +14,11 @@ import { eventsCommand } from './commands/events.ts';
 import { execCommand } from './commands/exec.ts';
 import { explainCommand } from './commands/explain.ts';
 import { featuresCommand } from './commands/features.ts';
+import { inspectCommand } from './commands/inspect.ts';
 import { killCommand } from './commands/kill.ts';
 import { launchCommand, launchExitCode } from './commands/launch.ts';
 import { listCommand } from './commands/list.ts';
+import { logsCommand } from './commands/logs.ts';
 import { pauseCommand } from './commands/pause.ts';
 import { psCommand } from './commands/ps.ts';
 import { restoreCommand } from './commands/restore.ts';
@@ -23,6 +27,8 @@ import { runCommand } from './commands/run.ts';
 import { specCommand } from './commands/spec.ts';
 import { startCommand } from './commands/start.ts';
 import { stateCommand } from './commands/state.ts';
+import { statsCommand } from './commands/stats.ts';
+import { rmCommand, stopCommand, waitCommand } from './commands/stop.ts';
 import { updateCommand } from './commands/update.ts';
 import { upgradeCommand } from './commands/upgrade.ts';
 import { versionCommand, versionText } from './commands/version.ts';
@@ -54,6 +60,14 @@ export const commandCode: Readonly<Record<string, CommandCode>> = {
   restore: restoreCommand,
   features: featuresCommand,
   launch: launchCommand,
+  logs: logsCommand,
+  attach: attachCommand,
+  stop: stopCommand,
+  wait: waitCommand,
+  stats: statsCommand,
+  rm: rmCommand,
+  inspect: inspectCommand,
+  completion: completionCommand,
   explain: explainCommand,
   'daemon start': daemonStart,
   'daemon status': daemonStatus,

@@ -4,6 +4,7 @@
  */
 import { WherryError } from '../errors.ts';
 import { ownCommands } from './commands-own.ts';
+import { peopleCommands } from './commands-people.ts';
 import { runcCommands } from './commands-runc.ts';
 import { FlagValues } from './flags.ts';
 import { type CommandSpec, type FlagSpec, globalFlags, helpFlag } from './grammar.ts';
@@ -41,7 +42,7 @@ function lookup(flags: readonly FlagSpec[]): ReadonlyMap<string, FlagSpec> {
 
 /** Commands that exist under the name by which the program was called. */
 export function commandsOf(program: string): readonly CommandSpec[] {
-  return program === 'runc' ? runcCommands : [...runcCommands, ...ownCommands];
+  return program === 'runc' ? runcCommands : [...runcCommands, ...ownCommands, ...peopleCommands];
 }
 
 /** The name by which the program was called decides what exists: `runc` has only runc's commands. */
@@ -112,7 +113,7 @@ function parseFor(command: CommandSpec, tokens: readonly string[], program: stri
 }
 
 function unknownCommand(name: string, commands: readonly CommandSpec[], program: string): WherryError {
-  if (program === 'runc' && ownCommands.some((command) => command.name.split(' ')[0] === name)) {
+  if (program === 'runc' && commandsOf('wherry').some((command) => command.name.split(' ')[0] === name)) {
     return new WherryError('invalid-argument', `unknown command "${name}"`, {
       hint: `it exists under the name wherry: wherry ${name}`,
     });

@@ -26,6 +26,14 @@ export interface ClientRequest {
   nice: number;
 }
 
+/** What a client sends after `relay`. */
+export interface RelayHandlers {
+  /** Bytes of its standard input; undefined: the end. */
+  input(bytes: Buffer | undefined): void;
+  /** The size of its window, at once and whenever it changes; only of a raw terminal. */
+  resized?(rows: number, cols: number): void;
+}
+
 /** The session is also the host that plays the tapes of `create` and `run`: hand it on as CallerContext.host. */
 export interface ClientSession extends PlayHost {
   readonly request: ClientRequest;
@@ -36,5 +44,7 @@ export interface ClientSession extends PlayHost {
   wait(pid: number, flags: number): Promise<number>;
   /** All of the client's standard input. */
   readStdin(): Promise<Buffer>;
+  /** Standard input from now on, as it comes; `raw`: a terminal is made raw and restored at the client's end. SIGINT and the like end the client. */
+  relay(raw: boolean, handlers: RelayHandlers): void;
   exit(code: number): void;
 }

@@ -965,12 +965,14 @@ export class Runtime implements ContainerRuntime {
   async #saveSoon(record: ContainerRecord): Promise<void> {
     setTimeout(() => {
       if (record.exit !== undefined || record.deleting || record.execContext === undefined) return;
-      saveExecContext(record.dir, record.execContext).catch((error: unknown) =>
+      saveExecContext(record.dir, record.execContext).catch((error: unknown) => {
+        // Its folder went while this was written: there will be no exec.
+        if (record.deleting || record.exit !== undefined) return;
         this.#log.warn('cannot remember what an exec needs', {
           ...logFields(record.key),
           error: String(error),
-        }),
-      );
+        });
+      });
     }, LATER_MS).unref();
   }
 

@@ -1,5 +1,6 @@
 /** What the commands need, made of what the daemon has. */
 import type { CliDependencies } from '../cli/dependencies.ts';
+import type { Launches } from '../cli/launched/launches.ts';
 import type { ClientRequest } from '../cli/session.ts';
 import type { Runtime } from '../container/runtime.ts';
 import { WherryError } from '../errors.ts';
@@ -12,6 +13,7 @@ const EBUSY = -16;
 
 export function cliDependencies(parts: {
   runtime: Runtime;
+  launches: Launches;
   keel: KeelLink;
   /** The client's, and what it asked. */
   connection: bigint;
@@ -21,9 +23,10 @@ export function cliDependencies(parts: {
   log: WherrydLogger;
   versions: { wherry: string; wherryd: string; keel: string };
 }): CliDependencies {
-  const { runtime, keel, connection, request, runDir, cgroupVersion, log, versions } = parts;
+  const { runtime, launches, keel, connection, request, runDir, cgroupVersion, log, versions } = parts;
   return {
     runtime,
+    launches,
     cgroupVersion,
     paths: { runDir },
     versions: { ...versions, node: process.version, libseccomp: libseccompVersion },

@@ -1,5 +1,5 @@
 /** wherryd's end of one client connection: turns frames into a ClientSession for the commands. */
-import type { ClientRequest, ClientSession } from '../cli/session.ts';
+import type { ClientRequest, ClientSession, RelayHandlers } from '../cli/session.ts';
 import type { PlayOptions, PlayResult } from '../container/play.ts';
 import { WherryError } from '../errors.ts';
 import { encodeFrame, FieldReader, type Frame, FrameReader, u32 } from './frames.ts';
@@ -23,6 +23,8 @@ export class ClientLink implements ClientSession {
   #orderedWait: Promise<number> | undefined;
   /** What came before anybody asked: a client that is served anew has sent its input to the last wherryd. */
   readonly #early: Buffer[] = [];
+  /** Of RELAY: where input and sizes go from then on. */
+  #relay: RelayHandlers | undefined;
   #stdin: { chunks: Buffer[]; resolve: (data: Buffer) => void; reject: (error: Error) => void } | undefined;
 
   constructor(
@@ -131,6 +133,11 @@ export class ClientLink implements ClientSession {
     });
   }
 
+  relay(raw: boolean, handlers: RelayHandlers): void {
+    this.#relay = handlers;
+    this.#send(encodeFrame(ToClient.RELAY, 0n, u32(raw ? 1 : 0)));
+  }
+
   exit(code: number): void {
     this.#send(encodeFrame(ToClient.EXIT, 0n, u32(code)));
   }
@@ -152,7 +159,14 @@ export class ClientLink implements ClientSession {
         wait?.resolve(fields.i32());
         return;
       }
+      case FromClient.RESIZED:
+        this.#relay?.resized?.(fields.u16(), fields.u16());
+        return;
       case FromClient.STDIN: {
+        if (this.#relay !== undefined) {
+          this.#relay.input(frame.payload.length > 0 ? Buffer.from(frame.payload) : undefined);
+          return;
+        }
         const stdin = this.#stdin;
         if (stdin === undefined) {
           this.#early.push(Buffer.from(frame.payload));

@@ -6,6 +6,7 @@
 import { dirname, join } from 'node:path';
 import { detectCgroups } from '../cgroup/hierarchy.ts';
 import { StatsHub } from '../cgroup/sampler.ts';
+import { Launches } from '../cli/launched/launches.ts';
 import { runCli } from '../cli/main.ts';
 import type { ClientSession } from '../cli/session.ts';
 import { Runtime } from '../container/runtime.ts';
@@ -158,6 +159,7 @@ export async function runDaemon(
   const cgroupVersion = cgroups.mode === 'v2' ? 2 : 1;
   const runtime = new Runtime({ keel, runDir, cgroups, cgroupParent: config.cgroupParent, log });
   const statsHub = new StatsHub(runtime);
+  const launches = new Launches({ runtime, runDir, warn: (message, fields) => log.warn(message, fields) });
 
   const serveClient = (session: ClientSession, id: bigint): void => {
     const name = session.request.argv[0] ?? '';
@@ -168,6 +170,7 @@ export async function runDaemon(
           session,
           cliDependencies({
             runtime,
+            launches,
             keel,
             connection: id,
             request: session.request,
@@ -221,6 +224,7 @@ export async function runDaemon(
   keel
     .status()
     .then(() => runtime.settle())
+    .then(() => launches.takeUp())
     .catch((error: unknown) => log.error('containers cannot be taken up', { error: String(error) }));
   warmUp(log, cgroups);
   process.on('SIGTERM', () => {

@@ -58,6 +58,7 @@ export const ToClient = {
   PLAY: 82,
   WAIT: 83,
   READ_STDIN: 84,
+  RELAY: 85,
 } as const;
 
 export const ConnectionKind = { TTRPC: 1, CLIENT: 2 } as const;

@@ -7,7 +7,7 @@ import {
   SPEC_VERSION,
 } from './defaults.ts';
 import { dockerSeccomp, type Machine } from './docker-profile.ts';
-import type { LinuxResources, Process, Spec, User } from './types.ts';
+import type { Capabilities, LinuxResources, Process, Spec, User } from './types.ts';
 
 /** The capabilities that docker leaves a container. */
 export const dockerCapabilities: readonly string[] = [
@@ -45,6 +45,8 @@ export interface LaunchOptions {
   /** `NAME=value`; a later one wins, also over the defaults. */
   env?: string[];
   cwd?: string;
+  /** The bounding set, and root's other ones; default: docker's. */
+  capabilities?: readonly string[];
   user?: User;
   hostname?: string;
   /** Bytes. */
@@ -79,7 +81,7 @@ function limits({ memory, cpus, pids }: LaunchOptions): LinuxResources {
 export function launchSpec(options: LaunchOptions): Spec {
   const hostname = options.hostname ?? options.id.slice(0, MAX_HOSTNAME);
   const user = options.user ?? { uid: 0, gid: 0 };
-  const bounding = [...dockerCapabilities];
+  const bounding = [...(options.capabilities ?? dockerCapabilities)] as NonNullable<Capabilities['bounding']>;
   const process: Process = {
     terminal: options.terminal ?? false,
     user,

@@ -1,6 +1,5 @@
 /** Numbers as people write them on a command line. Each error names the flag and shows a value that is right. */
 import { WherryError } from '../errors.ts';
-import type { User } from './types.ts';
 
 function refuse(flag: string, expected: string, found: string): WherryError {
   return new WherryError(
@@ -46,14 +45,4 @@ export function parsePids(text: string, flag = '--pids'): number {
   const pids = /^\d+$/.test(text.trim()) ? Number(text) : NaN;
   if (!(pids >= 1 && pids <= 4_194_304)) throw refuse(flag, 'a number of processes from 1 to 4194304', text);
   return pids;
-}
-
-/** `1000` or `1000:100` → ids. Names would have to be looked up in the container's own /etc/passwd. */
-export function parseUser(text: string, flag = '--user'): User {
-  const parts = /^(\d{1,10})(?::(\d{1,10}))?$/.exec(text.trim());
-  const uid = Number(parts?.[1] ?? NaN);
-  const gid = Number(parts?.[2] ?? 0);
-  if (!(uid < 0xffff_ffff && gid < 0xffff_ffff))
-    throw refuse(flag, 'numbers such as 1000 or 1000:1000', text);
-  return { uid, gid };
 }

@@ -52,7 +52,7 @@ export function editConfig(bundle: string, edit: (config: SpecConfig) => void): 
 }
 
 /** One root filesystem, made once; bundles get copies of it. */
-async function rootfsTemplate(): Promise<string> {
+export async function rootfsTemplate(): Promise<string> {
   const path = join(cache, 'rootfs-1');
   if (existsSync(path)) return path;
   const work = `${path}.${process.pid}`;

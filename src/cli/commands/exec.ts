@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { exitStatusOf } from '../../container/runtime.ts';
 import type { CallerContext, ContainerKey, ExecRequest } from '../../container/types.ts';
+import { lookUpUser } from '../../container/users.ts';
 import { WaitFlags } from '../../daemon/wire.ts';
 import { WherryError } from '../../errors.ts';
 import { capabilityNumbers } from '../../oci/names.ts';
@@ -106,6 +107,8 @@ async function changedProcess(context: CommandContext, key: ContainerKey): Promi
     args.push('sh');
   }
   const terminal = flags.on('tty');
+  const given = flags.text('user');
+  const named = program === 'runc' ? undefined : await userByName(context, key, given);
   const env = [...(defaults.env ?? []), ...flags.list('env')];
   const own = session.request.env['TERM'];
   if (terminal && program !== 'runc' && own && !env.some((entry) => entry.startsWith('TERM='))) {
@@ -117,7 +120,11 @@ async function changedProcess(context: CommandContext, key: ContainerKey): Promi
     terminal,
     env,
     cwd: flags.text('cwd') ?? defaults.cwd,
-    user: userOf(defaults.user, flags.text('user'), flags.list('additional-gids')),
+    user: userOf(
+      named ?? defaults.user,
+      named === undefined ? given : undefined,
+      flags.list('additional-gids'),
+    ),
     capabilities: withCapabilities(defaults.capabilities, flags.list('cap')),
   };
   if (flags.on('no-new-privs')) changed.noNewPrivileges = true;
@@ -132,6 +139,17 @@ async function changedProcess(context: CommandContext, key: ContainerKey): Promi
     });
   }
   return checkProcess(changed, 'exec').process;
+}
+
+/** A name is one of the container's own /etc/passwd; runc takes numbers only. */
+async function userByName(
+  { deps }: CommandContext,
+  key: ContainerKey,
+  given: string | undefined,
+): Promise<User | undefined> {
+  if (given === undefined || /^[\d:]*$/.test(given)) return undefined;
+  const { pid } = deps.runtime.state(key);
+  return lookUpUser(`/proc/${pid}/root`, given, '--user');
 }
 
 function userOf(user: User, given: string | undefined, groups: readonly string[]): User {

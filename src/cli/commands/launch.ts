@@ -1,11 +1,12 @@
 /** `launch`: a command in a container, without a bundle of the caller's. */
 import type { CreateRequest } from '../../container/types.ts';
+import { lookUpUser } from '../../container/users.ts';
 import { WaitFlags } from '../../daemon/wire.ts';
 import { WherryError } from '../../errors.ts';
 import { currentArch } from '../../linux/arch.ts';
 import { checkConfig } from '../../oci/config.ts';
-import { launchSpec } from '../../oci/launch.ts';
-import { parseCpus, parseMemory, parsePids, parseUser } from '../../oci/limits.ts';
+import { dockerCapabilities, launchSpec } from '../../oci/launch.ts';
+import { parseCpus, parseMemory, parsePids } from '../../oci/limits.ts';
 import type { Spec } from '../../oci/types.ts';
 import { assertFolder } from '../bundle.ts';
 import { type CommandContext, callerPath, keyOf, stateDirOf } from '../context.ts';
@@ -13,6 +14,9 @@ import { callerContext } from '../create-request.ts';
 import { runInForeground } from '../foreground.ts';
 import { checkId, makeId } from '../ids.ts';
 import { type LaunchFolder, makeLaunchFolder, removeLaunchFolder } from '../launch-folder.ts';
+import { FOLDER, type Launches, REMOVE } from '../launched/launches.ts';
+import { findPasta, networkFiles, pastaHook } from '../launched/network.ts';
+import { capabilities, environment, volumes } from '../launched/options.ts';
 import { assertSameView } from '../namespaces.ts';
 import { shown } from '../parse.ts';
 
@@ -28,16 +32,19 @@ export async function launchCommand(context: CommandContext): Promise<number> {
   const { session, deps, flags } = context;
   const id = nameOf(context);
   const terminal = flags.on('tty');
-  if (terminal && !session.request.isTerminal.includes(true)) {
+  const detached = flags.on('detach');
+  if (terminal && !detached && !session.request.isTerminal.includes(true)) {
     throw new WherryError('invalid-argument', 'cannot allocate tty: the caller has no terminal', {
       path: '--tty',
       hint: 'leave it out, or call from a terminal',
     });
   }
   const rootfs = await rootfsOf(context);
-  const config = launchConfig(context, id, rootfs);
+  const launches = detached ? detachable(context) : undefined;
   const folder = await makeLaunchFolder(deps.paths.runDir, rootfs === undefined);
+  let left = false;
   try {
+    const config = await launchConfig(context, id, rootfs, folder.path);
     const request: CreateRequest = {
       key: keyOf(context, id),
       bundle: folder.path,
@@ -47,13 +54,39 @@ export async function launchCommand(context: CommandContext): Promise<number> {
       systemdCgroup: context.globals.on('systemd-cgroup'),
       stateDir: stateDirOf(context, id),
       config,
-      caller: { ...callerContext(session), relayConsole: terminal },
     };
+    if (launches !== undefined) {
+      const input = terminal || flags.on('interactive');
+      const stdio = launches.prepare(request.key, folder.path, { terminal, input });
+      await deps.runtime
+        .create({ ...request, stdio, startAtOnce: true }, context.operation)
+        .catch((error) => {
+          launches.discard(request.key);
+          throw error;
+        });
+      left = true;
+      context.print(`${id}\n`);
+      return 0;
+    }
     const waitFlags = terminal ? 0 : WaitFlags.KILL_IF_UNHANDLED;
-    return await runInForeground(context, request, { waitFlags, keep: false });
+    const caller = { ...callerContext(session), relayConsole: terminal };
+    return await runInForeground(context, { ...request, caller }, { waitFlags, keep: false });
   } finally {
-    await leaveNothing(context, id, folder);
+    if (!left) await leaveNothing(context, id, folder);
   }
+}
+
+/** What keeps a container that nobody waits for: not there where this process ends with the command. */
+function detachable({ deps }: CommandContext): Launches {
+  if (deps.launches !== undefined) return deps.launches;
+  throw new WherryError(
+    'failed-precondition',
+    'a detached container needs wherryd, and this command is served without it',
+    {
+      path: '--detach',
+      hint: 'leave --detach out, or unset WHERRY_DAEMON and call from the namespaces of wherryd',
+    },
+  );
 }
 
 /** The caller may have been killed: then the container is still there, and nobody knows its name. */
@@ -73,7 +106,14 @@ async function leaveNothing(context: CommandContext, id: string, folder: LaunchF
 
 function nameOf(context: CommandContext): string {
   const given = context.flags.text('name');
-  if (given !== undefined) return checkId(given, '--name');
+  if (given !== undefined) {
+    const id = checkId(given, '--name');
+    if (context.deps.runtime.find(keyOf(context, id)) === undefined) return id;
+    throw new WherryError('already-exists', 'container with given ID already exists', {
+      path: '--name',
+      hint: `take another name, or remove it: wherry rm ${id}`,
+    });
+  }
   return makeId((id) => context.deps.runtime.find(keyOf(context, id)) !== undefined);
 }
 
@@ -89,9 +129,15 @@ async function rootfsOf(context: CommandContext): Promise<string | undefined> {
   return path;
 }
 
-function launchConfig(context: CommandContext, id: string, rootfs: string | undefined): Spec {
+async function launchConfig(
+  context: CommandContext,
+  id: string,
+  rootfs: string | undefined,
+  folder: string,
+): Promise<Spec> {
   const { session, flags, args } = context;
   const terminal = flags.on('tty');
+  const user = flags.text('user');
   const limit = <T>(name: string, parse: (text: string, flag: string) => T): T | undefined => {
     const text = flags.text(name);
     return text === undefined ? undefined : parse(text, `--${name}`);
@@ -103,17 +149,30 @@ function launchConfig(context: CommandContext, id: string, rootfs: string | unde
     rootfs,
     readonly: flags.on('read-only'),
     terminal,
-    env: environment(flags.list('env'), session.request.env, terminal),
+    env: await environment(context, terminal),
+    capabilities: capabilities(context, dockerCapabilities),
     cwd: workdir(flags.text('workdir')),
-    user: limit('user', parseUser),
+    ...(user !== undefined && { user: await lookUpUser(rootfs ?? '/', user, '--user') }),
     hostname: hostname(flags.text('hostname')),
     memory: limit('memory', parseMemory),
     cpus: limit('cpus', parseCpus),
     pids: limit('pids', parsePids),
   });
-  if (flags.text('network') === 'host') {
+  const network = flags.text('network') ?? 'none';
+  const mounts = await volumes(context);
+  if (network === 'host') {
     spec.linux!.namespaces = spec.linux!.namespaces?.filter(({ type }) => type !== 'network');
   }
+  if (network === 'pasta') {
+    const path = session.request.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin';
+    spec.hooks = { createRuntime: [pastaHook(await findPasta(path), path)] };
+  }
+  // The view of the host has the host's own files already, which the host's network needs.
+  if (network === 'pasta' || (network === 'host' && rootfs !== undefined))
+    mounts.unshift(...(await networkFiles(folder, spec.hostname ?? id)));
+  spec.mounts = [...(spec.mounts ?? []), ...mounts];
+  if (flags.on('detach'))
+    spec.annotations = { [FOLDER]: folder, ...(flags.on('rm') && { [REMOVE]: 'true' }) };
   return checkConfig(spec, 'launch').config;
 }
 
@@ -125,23 +184,6 @@ function hostname(given: string | undefined): string | undefined {
 function workdir(given: string | undefined): string | undefined {
   if (given === undefined || given.startsWith('/')) return given;
   throw invalid('--workdir', given, 'expected an absolute path');
-}
-
-/** The terminal's name, and what --env says: as in docker, a variable that the caller does not have is not set. */
-function environment(
-  given: readonly string[],
-  callers: Readonly<Record<string, string>>,
-  terminal: boolean,
-): string[] {
-  const variables = terminal && callers['TERM'] ? [`TERM=${callers['TERM']}`] : [];
-  for (const entry of given) {
-    const name = entry.split('=', 1)[0]!;
-    if (name === '')
-      throw invalid('--env', entry, 'expected KEY=VALUE, or KEY to hand on the value of the caller');
-    if (name !== entry) variables.push(entry);
-    else if (callers[name] !== undefined) variables.push(`${name}=${callers[name]}`);
-  }
-  return variables;
 }
 
 function invalid(flag: string, value: string, expected: string): WherryError {

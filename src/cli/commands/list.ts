@@ -1,6 +1,5 @@
 /** `list`: the containers of one root. */
-import { userInfo } from 'node:os';
-import { type CommandContext, keyOf } from '../context.ts';
+import { type CommandContext, keyOf, ownerName } from '../context.ts';
 import { goJson, rfc3339, stateObject, table } from '../format.ts';
 
 const HEAD = ['ID', 'PID', 'STATUS', 'BUNDLE', 'CREATED', 'OWNER'];
@@ -29,13 +28,4 @@ export async function listCommand(context: CommandContext): Promise<number> {
   ]);
   print(table([HEAD, ...rows]));
   return 0;
-}
-
-/** wherryd serves one user, who owns all that it runs; `#uid` where the user has no name. */
-function ownerName(): string {
-  try {
-    return userInfo().username;
-  } catch {
-    return `#${process.getuid?.() ?? 0}`;
-  }
 }

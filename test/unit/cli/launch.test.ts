@@ -211,8 +211,8 @@ describe('launch', () => {
         'launch failed: --pids: expected a number of processes from 1 to 4194304, found "-1"',
       ],
       [
-        ['-u', 'root', 'sh'],
-        'launch failed: --user: expected numbers such as 1000 or 1000:1000, found "root"',
+        ['-u', 'nobody-of-that-name', 'sh'],
+        'launch failed: --user: unable to find user nobody-of-that-name: no matching entries in passwd file; give its number',
       ],
     ];
     for (const [argv, text] of cases) {

@@ -268,6 +268,9 @@ export async function callAs(
       return Promise.reject(gone);
     },
     readStdin: () => Promise.reject(unused()),
+    relay: () => {
+      throw unused();
+    },
     exit(code) {
       if (result.code !== undefined) throw new Error('exit was called twice');
       result.code = code;

@@ -178,6 +178,9 @@ export async function runCommand(
     out: (descriptor, data) => void (descriptor === 1 ? out : err).push(Buffer.from(data)),
     play: () => Promise.reject(new Error('no tapes here')),
     wait: () => Promise.reject(new Error('no children here')),
+    relay: () => {
+      throw new Error('not for a shim');
+    },
     readStdin: async () => {
       if (options.terminal === true) throw new Error('a terminal must not be read');
       return Buffer.from(options.stdin ?? []);

@@ -1,0 +1,160 @@
+/** `stats`: processor time, memory and processes of containers, as a table or as JSON lines. */
+import type { CgroupStats } from '../../cgroup/stats.ts';
+import type { ContainerState } from '../../container/types.ts';
+import { WherryError } from '../../errors.ts';
+import type { CommandContext } from '../context.ts';
+import { parseDuration } from '../duration.ts';
+import { table } from '../format.ts';
+import { namedContainer } from '../names.ts';
+import { shown } from '../parse.ts';
+
+const SHORTEST_MS = 100;
+
+interface Sample {
+  /** performance.now() */
+  at: number;
+  /** Of processor time, ns. */
+  used: bigint;
+  memory: bigint;
+  /** undefined: none. */
+  limit: bigint | undefined;
+  pids: number;
+}
+
+interface Row {
+  id: string;
+  namespace: string;
+  /** Of one processor. */
+  cpuPercent: number | undefined;
+  memory: number;
+  memoryLimit: number | undefined;
+  pids: number;
+}
+
+export async function statsCommand(context: CommandContext): Promise<number> {
+  const { deps, flags, session, args } = context;
+  const interval = intervalOf(flags.text('interval'));
+  const chosen = (): ContainerState[] => {
+    if (args.length > 0) return [...new Set(args)].map((name) => namedContainer(context, name));
+    return deps.runtime.list().filter(({ status }) => status === 'running' || status === 'paused');
+  };
+  let before = await sampleAll(context, chosen());
+  do {
+    // A share of processor time needs two samples.
+    await pause(interval, session.signal);
+    if (session.signal.aborted) return 0;
+    const states = chosen();
+    const now = await sampleAll(context, states);
+    const rows = states.flatMap((state) => rowOf(state, now.get(state), earlier(before, state)));
+    show(context, rows);
+    before = now;
+  } while (!flags.on('no-stream') && !session.signal.aborted && before.size > 0);
+  return 0;
+}
+
+function intervalOf(text: string | undefined): number {
+  const interval = text === undefined ? 1000 : parseDuration(text);
+  if (interval !== undefined && interval >= SHORTEST_MS && interval < 2 ** 31) return interval;
+  throw new WherryError('invalid-argument', `invalid value "${shown(text ?? '')}" for flag --interval`, {
+    path: '--interval',
+    hint: 'write a time such as 500ms or 5s, at least 100ms',
+  });
+}
+
+type Samples = Map<ContainerState, Sample>;
+
+async function sampleAll({ deps }: CommandContext, states: readonly ContainerState[]): Promise<Samples> {
+  const samples: Samples = new Map();
+  for (const state of states) {
+    try {
+      samples.set(state, toSample(await deps.runtime.stats(state.key)));
+    } catch (error) {
+      // It ended meanwhile, or has no cgroup: the others are of interest still.
+      if (!(error instanceof WherryError)) throw error;
+    }
+  }
+  return samples;
+}
+
+function toSample(stats: CgroupStats): Sample {
+  const at = performance.now();
+  if (stats.version === 1) {
+    const { cpu, memory, pids } = stats;
+    const limit = memory?.usage?.limit;
+    return {
+      at,
+      used: cpu?.total ?? 0n,
+      memory: memory?.usage?.usage ?? 0n,
+      limit: limit === undefined || limit > 2n ** 62n ? undefined : limit,
+      pids: Number(pids?.current ?? 0),
+    };
+  }
+  const { cpu, memory, pids } = stats;
+  const limit = memory?.usageLimit;
+  return {
+    at,
+    used: (cpu?.stat['usage_usec'] ?? 0n) * 1000n,
+    memory: memory?.usage ?? 0n,
+    limit: limit === undefined || limit > 2n ** 62n ? undefined : limit,
+    pids: Number(pids?.current ?? 0),
+  };
+}
+
+function earlier(before: Samples, { key }: ContainerState): Sample | undefined {
+  for (const [state, sample] of before) {
+    if (state.key.id === key.id && state.key.namespace === key.namespace && state.key.scope === key.scope)
+      return sample;
+  }
+  return undefined;
+}
+
+function rowOf({ key }: ContainerState, now: Sample | undefined, before: Sample | undefined): Row[] {
+  if (now === undefined) return [];
+  const passed = before === undefined ? 0 : (now.at - before.at) * 1e6;
+  const used = before === undefined ? 0 : Number(now.used - before.used);
+  return [
+    {
+      id: key.id,
+      namespace: key.namespace,
+      cpuPercent: passed > 0 ? Math.round((used / passed) * 10_000) / 100 : undefined,
+      memory: Number(now.memory),
+      memoryLimit: now.limit === undefined ? undefined : Number(now.limit),
+      pids: now.pids,
+    },
+  ];
+}
+
+function show({ flags, print }: CommandContext, rows: readonly Row[]): void {
+  if (flags.text('format') === 'json') {
+    print(rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+    return;
+  }
+  const cells = rows.map(({ id, namespace, cpuPercent, memory, memoryLimit, pids }) => [
+    id,
+    namespace,
+    cpuPercent === undefined ? '-' : `${cpuPercent.toFixed(2)}%`,
+    `${size(memory)} / ${memoryLimit === undefined ? 'no limit' : size(memoryLimit)}`,
+    String(pids),
+  ]);
+  print(table([['ID', 'NAMESPACE', 'CPU', 'MEMORY / LIMIT', 'PIDS'], ...cells]));
+}
+
+const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+
+function size(bytes: number): string {
+  let power = 0;
+  while (bytes / 1024 ** power >= 1024 && power < UNITS.length - 1) power += 1;
+  return `${(bytes / 1024 ** power).toFixed(power === 0 ? 0 : 1)} ${UNITS[power]}`;
+}
+
+function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, milliseconds);
+    signal.addEventListener('abort', done, { once: true });
+  });
+}

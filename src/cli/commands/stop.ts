@@ -1,0 +1,89 @@
+/** `stop`, `wait` and `rm`: the ends of containers, for people. Every container is tried; the first error is told at the end. */
+import { readFile } from 'node:fs/promises';
+import type { ContainerState } from '../../container/types.ts';
+import type { CommandContext } from '../context.ts';
+import { namedContainer } from '../names.ts';
+
+const SIGTERM = 15;
+const SIGKILL = 9;
+const DEFAULT_SECONDS = 10;
+
+export function stopCommand(context: CommandContext): Promise<number> {
+  const { flags } = context;
+  const seconds = flags.integer('time') ?? DEFAULT_SECONDS;
+  return forEach(context, async (state) => {
+    if (state.status !== 'stopped') await stop(context, state, seconds * 1000);
+    context.print(`${state.key.id}\n`);
+  });
+}
+
+export function waitCommand(context: CommandContext): Promise<number> {
+  const { deps, operation, session } = context;
+  return forEach(context, async ({ key }) => {
+    const { exitStatus } = await deps.runtime.wait(key, { ...operation, signal: session.signal });
+    context.print(`${exitStatus}\n`);
+  });
+}
+
+export function rmCommand(context: CommandContext): Promise<number> {
+  const { deps, operation, flags } = context;
+  return forEach(context, async ({ key }) => {
+    await deps.runtime.delete(key, flags.on('force'), operation);
+    context.print(`${key.id}\n`);
+  });
+}
+
+async function stop({ deps, operation }: CommandContext, state: ContainerState, ms: number): Promise<void> {
+  const { runtime } = deps;
+  const kill = (signal: number) =>
+    runtime.kill(state.key, signal, false, operation).catch((error: unknown) => {
+      if (runtime.find(state.key)?.exit === undefined) throw error;
+    });
+  if (state.status === 'paused') await runtime.resume(state.key, operation);
+  const late = new AbortController();
+  const ended = runtime.wait(state.key, { ...operation, signal: late.signal }).then(
+    () => true,
+    // Deleted at its end, or the time is over.
+    () => runtime.find(state.key) === undefined,
+  );
+  const timer = setTimeout(() => late.abort(), ms);
+  try {
+    const heeds = state.status !== 'created' && (await handles(state.pid, SIGTERM));
+    if (heeds) await kill(SIGTERM);
+    if (heeds && (await ended)) return;
+    await kill(SIGKILL);
+    await runtime.wait(state.key, operation).catch((error: unknown) => {
+      if (runtime.find(state.key) !== undefined) throw error;
+    });
+  } finally {
+    clearTimeout(timer);
+    late.abort();
+  }
+}
+
+/** The kernel shields the init of a pid namespace from every signal that it has no handler for. SigBlk, SigIgn, SigCgt: proc_pid_status(5). */
+async function handles(pid: number, signal: number): Promise<boolean> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
+  return ['SigBlk', 'SigCgt'].some((name) => {
+    const mask = new RegExp(`^${name}:\\s*([0-9a-f]+)`, 'm').exec(status)?.[1] ?? '0';
+    return (BigInt(`0x${mask}`) >> BigInt(signal - 1)) % 2n === 1n;
+  });
+}
+
+async function forEach(
+  context: CommandContext,
+  act: (state: ContainerState) => Promise<void>,
+): Promise<number> {
+  const names = [...new Set(context.args)];
+  const problems: unknown[] = [];
+  for (const name of names) {
+    try {
+      await act(namedContainer(context, name));
+    } catch (error) {
+      problems.push(error);
+      if (problems.length > 1) context.warn(String(error instanceof Error ? error.message : error));
+    }
+  }
+  if (problems.length > 0) throw problems[0];
+  return 0;
+}
