@@ -8,10 +8,15 @@ const V1: Absence = {
   hint: 'run as root, boot with cgroup v2 alone (systemd.unified_cgroup_hierarchy=1)',
 };
 
+const V2: Absence = {
+  why: 'cgroups that are delegated to an ordinary user are not used yet',
+  hint: 'run as root',
+};
+
 /** None are made, and what needs one is refused. */
 export function cgroupsOfUser(host: CgroupHost): CgroupHost {
   const none: CgroupHost = { mode: 'none', hierarchies: [], unified: undefined, unifiedControllers: [] };
-  return host.mode === 'none' ? none : { ...none, absence: V1 };
+  return host.mode === 'none' ? none : { ...none, absence: host.mode === 'v2' ? V2 : V1 };
 }
 
 export function hasCgroup({ cgroup }: Pick<ContainerRecord, 'cgroup'>): boolean {
