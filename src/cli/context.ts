@@ -1,6 +1,7 @@
 /** What a command's code gets to see of one call. */
 import { userInfo } from 'node:os';
 import { isAbsolute, join, resolve } from 'node:path';
+import { folderName } from '../container/folder-name.ts';
 import type { ContainerKey, OperationContext } from '../container/types.ts';
 import type { CliDependencies } from './dependencies.ts';
 import type { FlagValues } from './flags.ts';
@@ -53,5 +54,5 @@ export function keyOf(context: CommandContext, id: string): ContainerKey {
 /** Where the state of a container goes when --root says so. */
 export function stateDirOf(context: CommandContext, id: string): string | undefined {
   const root = rootOf(context);
-  return root === undefined ? undefined : join(root, id);
+  return root === undefined ? undefined : join(root, folderName(id));
 }

@@ -9,7 +9,7 @@ import type { ContainerRecord } from './record.ts';
 /** `wanted`: relative path by v1 controller; '' is every hierarchy. */
 export function execCgroup(
   host: CgroupHost,
-  record: Pick<ContainerRecord, 'cgroup' | 'pid'>,
+  record: Pick<ContainerRecord, 'cgroup' | 'pid' | 'resctrl'>,
   wanted: Readonly<Record<string, string>>,
 ): ExecCgroup {
   const paths = record.cgroup?.paths ?? {};
@@ -37,6 +37,7 @@ export function execCgroup(
   const unified = own === undefined ? undefined : place(own);
   const directories = new Set([...Object.values(controllers), ...(freezer === undefined ? [] : [freezer])]);
   const procs = [...directories].map((directory) => `${place(directory)}/tasks`);
+  procs.unshift(...(record.resctrl?.tasks ?? []));
   if (unified === undefined) return { procs };
   const instead =
     host.mode === 'v2' && Object.keys(wanted).length === 0 ? cgroupOfInit(host, record.pid) : undefined;

@@ -21,12 +21,17 @@ export function hostLsm(): HostLsm {
 }
 
 /** @throws WherryError failed-precondition: the container would run unconfined although it asks for confinement */
-export function checkLabels(process: Spec['process'], lsm: HostLsm = hostLsm()): void {
+export function checkLabels(
+  { process, linux }: Pick<Spec, 'process' | 'linux'>,
+  lsm: HostLsm = hostLsm(),
+): void {
   const { apparmorProfile = '', selinuxLabel = '' } = process;
   if (apparmorProfile !== '' && apparmorProfile !== 'unconfined' && !lsm.apparmor) {
     throw refusal('process.apparmorProfile', 'apparmor', 'AppArmor');
   }
   if (selinuxLabel !== '' && !lsm.selinux) throw refusal('process.selinuxLabel', 'selinux', 'SELinux');
+  if ((linux?.mountLabel ?? '') !== '' && !lsm.selinux)
+    throw refusal('linux.mountLabel', 'selinux', 'SELinux');
 }
 
 function refusal(path: string, module: string, name: string): WherryError {

@@ -40,6 +40,7 @@ export interface StoredContainer {
   oomCgroup?: string;
   deviceRules?: string;
   unit?: string;
+  resctrl?: { tasks: string[]; remove: string[] };
   annotations: Record<string, string>;
   ociVersion: string;
   rootfsMounts: MountSpec[];
@@ -91,6 +92,8 @@ export class ContainerRecord {
   /** Of an ordinary user's: what writes its maps of ids. */
   idHelpers: IdHelpers = {};
   rootfsMounts: MountSpec[] = [];
+  /** Groups of resctrl: what an exec enters, what goes at delete. */
+  resctrl: { tasks: string[]; remove: string[] } | undefined;
   /** Token of its logger (binary://). */
   logger: bigint | undefined;
   cgroup: StoredContainer['cgroup'];
@@ -198,6 +201,7 @@ export class ContainerRecord {
       annotations: this.annotations,
       ociVersion: this.ociVersion,
       rootfsMounts: this.rootfsMounts,
+      ...(this.resctrl !== undefined && { resctrl: this.resctrl }),
       ...(this.logger !== undefined && { logger: this.logger.toString() }),
       cgroup: this.cgroup,
       ...(this.hooks !== undefined && { hooks: this.hooks }),

@@ -42,6 +42,7 @@ import {
 } from './exec-context.ts';
 import { Execs } from './execs.ts';
 import { exitReason } from './exit-reason.ts';
+import { folderName } from './folder-name.ts';
 import { readForeign, removeForeign } from './foreign.ts';
 import { Freezer } from './freezer.ts';
 import { withHome } from './home.ts';
@@ -57,6 +58,7 @@ import { Ooms } from './ooms.ts';
 import type { PlayHost, PlayOptions } from './play.ts';
 import { ContainerRecord } from './record.ts';
 import { Recovery } from './recover.ts';
+import { planResctrl } from './resctrl.ts';
 import { explainIdError, ordinaryUser, rootIsUser, specForUser, type UserSpec } from './rootless.ts';
 import { type OpenUnit, Scopes } from './scopes.ts';
 import { planStdio, type StdioPlan } from './stdio.ts';
@@ -251,7 +253,7 @@ export class Runtime implements ContainerRuntime {
       const cgroup = planCgroup(this.#cgroups, {
         cgroupsPath: unit?.path ?? spec.linux?.cgroupsPath ?? '',
         defaultParent: this.#parentOf(request.key),
-        id: request.key.id,
+        id: folderName(request.key.id),
         resources: spec.linux?.resources,
         owner: this.#user === undefined ? cgroupOwner(spec) : undefined,
       });
@@ -719,6 +721,7 @@ export class Runtime implements ContainerRuntime {
       seccomp: seccomp === undefined ? undefined : await compileSeccomp(seccomp),
       unprivileged: this.#user !== undefined,
       netDevices: await planNetDevices(spec),
+      resctrl: planResctrl(spec, id),
       rootIsUser: this.#user !== undefined && rootIsUser(spec, this.#user),
       idHelpers: helpers,
     });
@@ -727,7 +730,7 @@ export class Runtime implements ContainerRuntime {
 
   async #readSpec(request: CreateRequest): Promise<UserSpec> {
     const config = request.config ?? (await this.#readConfig(request));
-    checkLabels(config.process);
+    checkLabels(config);
     const refused = unsupported(config, this.#cgroups.mode === 'v2' ? 2 : 1);
     const first = refused[0];
     if (first !== undefined) {
@@ -760,6 +763,8 @@ export class Runtime implements ContainerRuntime {
     filter: { filter: Uint8Array; flags: number } | undefined,
   ): Promise<void> {
     const { caller } = request;
+    const resctrl = planResctrl(spec, folderName(request.key.id));
+    record.resctrl = resctrl && { tasks: resctrl.tasks, remove: resctrl.remove };
     const input: CreateInput = {
       token: record.token,
       id: request.key.id,
@@ -775,6 +780,7 @@ export class Runtime implements ContainerRuntime {
       seccomp: filter,
       caller,
       netDevices: await planNetDevices(spec, caller?.network),
+      resctrl,
       unprivileged: this.#user !== undefined,
       rootIsUser: this.#user !== undefined && rootIsUser(spec, this.#user),
       idHelpers: record.idHelpers,
@@ -843,6 +849,7 @@ export class Runtime implements ContainerRuntime {
     return compileRemove({
       rootfs,
       rootfsTargets: record.rootfsMounts.map(({ target }) => target),
+      resctrl: record.resctrl?.remove,
       // Looking for mounts of others, and for cgroups of the container's own, costs more than the removal: only where it was refused.
       ...(rootfs !== undefined && attempt > 1 && { nestedMounts: mountsBelow(rootfs) }),
       cgroupDirectories: attempt === 1 ? directories : removalOrder(directories),

@@ -23,6 +23,7 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { WherryError } from '../errors.ts';
 import { execContextFiles } from './exec-context.ts';
+import { folderName } from './folder-name.ts';
 import { ContainerRecord, type StoredContainer } from './record.ts';
 import type { ContainerKey } from './types.ts';
 
@@ -43,7 +44,7 @@ export class StateStore {
   }
 
   directory(key: ContainerKey): string {
-    return join(this.#base, scopeFolder(key.scope), key.namespace, key.id);
+    return join(this.#base, scopeFolder(key.scope), key.namespace, folderName(key.id));
   }
 
   /** Makes the state directory; `already-exists` when it is there. One elsewhere gets a link, by which `load` finds it. */
@@ -173,6 +174,7 @@ function revive(dir: string, stored: StoredContainer): ContainerRecord {
   record.annotations = stored.annotations;
   record.ociVersion = stored.ociVersion;
   record.rootfsMounts = stored.rootfsMounts;
+  record.resctrl = stored.resctrl;
   if (stored.logger !== undefined) record.logger = BigInt(stored.logger);
   record.cgroup = stored.cgroup;
   record.hooks = stored.hooks;

@@ -7,6 +7,7 @@ import { WherryError } from '../errors.ts';
 import { parseJson } from './json.ts';
 import { normalise } from './normalise.ts';
 import { formatPath, type Problem, problem, problemsError } from './problems.ts';
+import { withoutWrong } from './salvage.ts';
 import { specSchema } from './schema.ts';
 import type { Spec } from './types.ts';
 import { unknownProperties } from './unknown.ts';
@@ -30,6 +31,33 @@ function valueAt(root: unknown, keys: readonly PropertyKey[]): unknown {
   return value;
 }
 
+/** Rounds of taking out: a member, then what cannot be without it. */
+const ROUNDS = 4;
+
+/** What the rest says together, but for what only looks wrong because something is missing now. */
+function others(raw: unknown, issues: readonly Issue[]): Problem[] {
+  const removed: PropertyKey[][] = [];
+  let places = issues.map(({ path }) => path);
+  let rest = raw;
+  for (let round = 0; round < ROUNDS; round++) {
+    removed.push(...places);
+    rest = withoutWrong(rest, places);
+    const result = specSchema.safeParse(rest);
+    if (!result.success) {
+      places = result.error.issues.map(({ path }) => path.slice(0, -1));
+      continue;
+    }
+    normalise(result.data);
+    const missing = removed.map((keys) => formatPath(keys));
+    const touched = (path: string): boolean =>
+      missing.some((place) => place.startsWith(path) || path.startsWith(place));
+    return validate(result.data).filter(
+      ({ path, text }) => !touched(path) && !text.includes('nothing without a '),
+    );
+  }
+  return [];
+}
+
 interface Issue {
   code?: string;
   path: PropertyKey[];
@@ -49,10 +77,10 @@ function toProblem(raw: unknown, issue: Issue): Problem {
 export function checkConfig(raw: unknown, name = 'config.json'): CheckedConfig {
   const result = specSchema.safeParse(raw);
   if (!result.success) {
-    throw problemsError(
-      name,
-      result.error.issues.map((issue) => toProblem(raw, issue)),
-    );
+    throw problemsError(name, [
+      ...result.error.issues.map((issue) => toProblem(raw, issue)),
+      ...others(raw, result.error.issues),
+    ]);
   }
   const config = result.data;
   const warnings = [...unknownProperties(raw, config), ...normalise(config)];

@@ -2,6 +2,7 @@
  * The features document (runtime-spec features.md). What the core refuses by name is asked of the table of refusals, so the
  * document cannot promise what `create` would not do.
  */
+import { memoryFlags, memoryModes } from '../linux/process-flags.ts';
 import { actionCodes, operatorCodes } from '../linux/seccomp-library.ts';
 import {
   capabilityNames,
@@ -82,9 +83,10 @@ export function featuresDocument({ version, commit, libseccomp }: FeaturesInput)
       },
       apparmor: { enabled: applies({ process: { ...plain.process, apparmorProfile: 'x' } }, 'process') },
       selinux: { enabled: applies({ process: { ...plain.process, selinuxLabel: 'x' } }, 'process') },
-      intelRdt: { enabled: appliesToLinux({ intelRdt: { closID: 'x' } }, 'intelRdt') },
+      intelRdt: { enabled: true, schemata: true, monitoring: true },
+      memoryPolicy: { modes: Object.keys(memoryModes), flags: Object.keys(memoryFlags) },
       mountExtensions: { idmap: { enabled: option('idmap') } },
-      netDevices: { enabled: appliesToLinux({ netDevices: { x: {} } }, 'netDevices') },
+      netDevices: { enabled: true },
     },
     annotations: {
       'org.opencontainers.runc.checkpoint.enabled': 'false',

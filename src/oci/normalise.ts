@@ -32,6 +32,8 @@ export function normalise(config: Spec): string[] {
     mount.destination = `/${mount.destination}`;
   }
 
+  warnings.push(...deprecated(config));
+
   for (const namespace of linux?.namespaces ?? []) if (namespace.path === '') delete namespace.path;
   if (linux?.rootfsPropagation === '') delete linux.rootfsPropagation;
   for (const rule of linux?.resources?.devices ?? []) if (rule.type === '') delete rule.type;
@@ -39,4 +41,23 @@ export function normalise(config: Spec): string[] {
   const memory = linux?.resources?.memory;
   if (memory?.swappiness === SWAPPINESS_UNSET) delete memory.swappiness;
   return warnings;
+}
+
+/** What the specification advises against; it is applied all the same. */
+function deprecated({ hooks, linux }: Spec): string[] {
+  const { kernel, kernelTCP, useHierarchy } = linux?.resources?.memory ?? {};
+  const { enableCMT, enableMBM } = linux?.intelRdt ?? {};
+  const found: [path: string, set: boolean, advice: string][] = [
+    [
+      'hooks.prestart',
+      (hooks?.prestart ?? []).length > 0,
+      'use createRuntime, createContainer or startContainer',
+    ],
+    ['linux.resources.memory.kernel', kernel !== undefined, 'kernels ignore it'],
+    ['linux.resources.memory.kernelTCP', kernelTCP !== undefined, 'cgroup v2 has no such limit'],
+    ['linux.resources.memory.useHierarchy', useHierarchy !== undefined, 'kernels always do'],
+    ['linux.intelRdt.enableCMT', enableCMT !== undefined, 'use enableMonitoring'],
+    ['linux.intelRdt.enableMBM', enableMBM !== undefined, 'use enableMonitoring'],
+  ];
+  return found.filter(([, set]) => set).map(([path, , advice]) => `${path} is deprecated: ${advice}`);
 }

@@ -3,7 +3,8 @@ import { type CheckedConfig, checkConfig } from './config.ts';
 import { parseJson } from './json.ts';
 import type { LinuxResources, Process } from './types.ts';
 
-const around = { ociVersion: '1.0.0', root: { path: '/' } };
+const linux = { namespaces: [{ type: 'mount' }] };
+const around = { ociVersion: '1.0.0', root: { path: '/' }, linux };
 
 /** Checked as `process` of a config.json; errors name the document and the field. */
 export function checkProcess(raw: unknown, name = 'process.json'): { process: Process; warnings: string[] } {
@@ -26,7 +27,7 @@ export function parseResources(
   const raw = parseJson(bytes, name);
   const process = { args: ['-'], cwd: '/' };
   const { config, warnings }: CheckedConfig = checkConfig(
-    { ...around, process, linux: { resources: raw } },
+    { ...around, process, linux: { ...linux, resources: raw } },
     name,
   );
   return { resources: config.linux?.resources ?? {}, warnings: ownWarnings(warnings) };

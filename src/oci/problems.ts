@@ -37,7 +37,7 @@ export function problem(path: string, expected: string, found: unknown): Problem
   return { path, text: `expected ${expected}, found ${describeFound(found)}` };
 }
 
-const MAX_LISTED = 20;
+const MAX_LISTED = 100;
 
 /** One invalid-argument error that lists them all; `details.path` is the first one's place. */
 export function problemsError(document: string, problems: readonly Problem[]): WherryError {

@@ -15,27 +15,9 @@ function asks(value: unknown): boolean {
   return value !== undefined && value !== '' && value !== false && value !== 0 && value !== 0n;
 }
 
-interface Refusal {
-  path: string;
-  what: string;
-  /** The value that counts when it asks for something. */
-  value: (config: Spec) => unknown;
-}
-
-const refusals: readonly Refusal[] = [
-  { path: 'linux.mountLabel', what: 'SELinux labels', value: ({ linux }) => linux?.mountLabel },
-  // An empty object, too, orders a group of its own in resctrl.
-  { path: 'linux.intelRdt', what: 'Intel RDT', value: ({ linux }) => linux?.intelRdt !== undefined },
-];
-
 /** Fields of a checked configuration that ask for what this version cannot do; empty: everything is applied. */
 export function unsupported(config: Spec, cgroupVersion: 1 | 2 = 1): Unsupported[] {
-  const found: Unsupported[] = refusals.filter(({ value }) => asks(value(config)));
-  const result = found.map(({ path, what }) => ({ path, what }));
-  const namespaces = config.linux?.namespaces ?? [];
-  if (!namespaces.some(({ type }) => type === 'mount')) {
-    result.push({ path: 'linux.namespaces', what: "containers in the host's mount namespace" });
-  }
+  const result: Unsupported[] = [];
   if (cgroupVersion === 1 && asks(config.linux?.resources?.unified)) {
     result.push({ path: 'linux.resources.unified', what: 'cgroup v2 files on a cgroup v1 host' });
   }

@@ -71,6 +71,7 @@ function checkNamespaces(config: Spec, report: Report): void {
   needs('uts', 'domainname', config.domainname);
   needs('mount', 'linux.maskedPaths', linux?.maskedPaths);
   needs('mount', 'linux.readonlyPaths', linux?.readonlyPaths);
+  if (linux !== undefined && !types.has('mount')) checkSharedMounts(config, report);
   needs('user', 'linux.uidMappings', linux?.uidMappings);
   needs('user', 'linux.gidMappings', linux?.gidMappings);
   if (Object.keys(linux?.timeOffsets ?? {}).length > 0)
@@ -123,6 +124,38 @@ function checkSeccomp(seccomp: LinuxSeccomp, report: Report): void {
   }
 }
 
+/** In the host's mount namespace a container gets another root and nothing else: whatever mounts would do so on the host. */
+function checkSharedMounts({ mounts, root, process, linux }: Spec, report: Report): void {
+  const user = (linux?.namespaces ?? []).findIndex(({ type }) => type === 'user');
+  if (user >= 0) {
+    // Devices can be neither made nor bound from inside one.
+    report(`linux.namespaces[${user}]`, 'a mount namespace beside a user namespace', 'user');
+  }
+  const without = 'nothing without a mount namespace in linux.namespaces';
+  if (mounts !== undefined && mounts.length > 0) report('mounts', without, mounts);
+  if (root.readonly === true) report('root.readonly', without, true);
+  if (process.terminal === true) report('process.terminal', without, true);
+  if (linux?.rootfsPropagation !== undefined) {
+    report('linux.rootfsPropagation', without, linux.rootfsPropagation);
+  }
+}
+
+function checkIntelRdt(rdt: NonNullable<NonNullable<Spec['linux']>['intelRdt']>, report: Report): void {
+  const at = (field: string): string => `linux.intelRdt.${field}`;
+  const { closID = '', l3CacheSchema = '', memBwSchema = '', schemata = [] } = rdt;
+  if (closID !== '/' && (/[/\n]/.test(closID) || closID === '.' || closID === '..')) {
+    report(at('closID'), 'the name of a group, or / for the default one', closID);
+  }
+  if (l3CacheSchema.includes('\n\n')) report(at('l3CacheSchema'), 'lines of a schemata file', l3CacheSchema);
+  if (memBwSchema !== '' && !/^MB:[^\n]*$/.test(memBwSchema)) {
+    report(at('memBwSchema'), 'one line that starts with MB:', memBwSchema);
+  }
+  for (const [index, line] of schemata.entries()) {
+    if (/^[^\n:]+:[^\n]+$/.test(line)) continue;
+    report(`${at('schemata')}[${index}]`, 'one line such as L3:0=ff;1=ff', line);
+  }
+}
+
 /** Every broken rule, in the order of the document; none: an empty list. */
 export function validate(config: Spec): Problem[] {
   const problems: Problem[] = [];
@@ -145,6 +178,7 @@ export function validate(config: Spec): Problem[] {
   if (linux !== undefined) {
     validateMemory(linux, report);
     validateNetDevices(linux, report);
+    if (linux.intelRdt !== undefined) checkIntelRdt(linux.intelRdt, report);
   }
   if (linux?.resources !== undefined) checkResources(linux.resources, report);
   if (linux?.seccomp !== undefined) checkSeccomp(linux.seccomp, report);

@@ -259,6 +259,7 @@ export const formats: Partial<Record<SyscallName, readonly Format[]>> = {
   fcntl: [fd, fcntlCommand, fcntlArgument],
   flock: [fd, flags('LOCK_')],
   fsconfig: [fd, one('FSCONFIG_'), cstr, fsconfigValue, fd],
+  fsetxattr: [fd, cstr, cstr],
   fsmount: [fd, flags('FSMOUNT_'), attributes],
   fsopen: [cstr, flags('FSOPEN_')],
   fspick: [fd, cstr, flags('FSPICK_')],

@@ -9,6 +9,7 @@ import { dirname, join } from 'node:path';
 import { describe, it } from 'node:test';
 import { compileCreate } from '../../src/container/compile/create.ts';
 import type { NetDevicePlan } from '../../src/container/compile/net-devices.ts';
+import { resctrlPlan } from '../../src/container/resctrl.ts';
 import { WherryError } from '../../src/errors.ts';
 import { SECCOMP_FILTER_FLAG_NEW_LISTENER } from '../../src/linux/constants.ts';
 import { attribute } from '../../src/linux/netlink.ts';
@@ -65,6 +66,7 @@ function tapeOf(config: JsonObject): string {
     },
     cgroups: { mode: 'none', hierarchies: [], unified: undefined, unifiedControllers: [] },
     netDevices: netDevicesOf(spec),
+    resctrl: spec.linux?.intelRdt && resctrlPlan(spec.linux.intelRdt, 'case', '/sys/fs/resctrl'),
     seccomp: spec.linux?.seccomp === undefined ? undefined : allowAll(JSON.stringify(spec.linux.seccomp)),
   });
   return disassemble(tape);

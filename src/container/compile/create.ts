@@ -25,6 +25,7 @@ import { moveNetDevices, openNetwork } from './net-devices.ts';
 import { placePlayer } from './player-place.ts';
 import { Program } from './program.ts';
 import { openRendezvous } from './rendezvous.ts';
+import { makeResctrlGroup } from './resctrl.ts';
 import { mountRootfs } from './rootfs-mounts.ts';
 import { connectListener, listens, passListener } from './seccomp-listener.ts';
 import { openSources } from './sources.ts';
@@ -51,6 +52,7 @@ export function compileCreate(input: CreateInput): AssembledTape {
   if (input.startAtOnce !== true) makeStartGate(program, input.stateDir);
   mountRootfs(program, input.rootfsMounts, `${input.bundle}/rootfs`, 'rootfs');
   createCgroup(program, input.cgroup);
+  makeResctrlGroup(program, input.resctrl);
   for (const file of input.files ?? []) writeText(program, file);
   const streams = openStreams(program, input);
   giveStreamsToMapped(program, input, streams);

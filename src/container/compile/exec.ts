@@ -37,6 +37,7 @@ import { checkFilter } from './filter-check.ts';
 import { resetProcess } from './host.ts';
 import { enterFolder, giveStreams, hideFromOthers, setOomScore } from './init.ts';
 import { joinKeyring } from './keyring.ts';
+import { hasMountNamespace } from './namespaces.ts';
 import { placePlayer } from './player-place.ts';
 import { setAttributes } from './process.ts';
 import { Program } from './program.ts';
@@ -246,6 +247,7 @@ function becomeProgram(program: Program, input: ExecInput, inheritance: Inherita
   tape.jumpIfEqual(inheritance.joined, 0, none);
   tape.syscall('setns', [inheritance.init, inheritance.joined]);
   tape.place(none);
+  if (!hasMountNamespace(spec)) enterRootOf(program, input.init.pid);
   joinKeyring(program, input);
   let slave: Reg | undefined;
   if (channel !== undefined) {
@@ -282,6 +284,13 @@ function becomeProgram(program: Program, input: ExecInput, inheritance: Inherita
   tape.syscall('write', [ready, 'x', 1]);
   if (end === undefined && late !== undefined) loadFilter(program, late);
   execute(program, found, spec.process.args[0] ?? '');
+}
+
+/** A container without a mount namespace has its root by chroot(2): the init knows where. */
+function enterRootOf(program: Program, pid: number): void {
+  program.step('root.path', "enter the init's root");
+  program.tape.syscall('chroot', [`/proc/${pid}/root`]);
+  program.tape.syscall('chdir', ['/']);
 }
 
 /**

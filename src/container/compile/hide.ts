@@ -15,6 +15,7 @@ import type { Spec } from '../../oci/types.ts';
 import type { Reg } from '../../tape/refs.ts';
 import { ownsDev } from './devices.ts';
 import { newFilesystem } from './filesystem.ts';
+import { withLabel } from './mount-label.ts';
 import type { Program } from './program.ts';
 
 /** major 1, minor 3 as statx gives them, side by side in 8 bytes. */
@@ -51,10 +52,10 @@ export function maskPaths(program: Program, spec: Spec, nullDevice: Reg | undefi
     'tmpfs',
     'tmpfs',
     {
-      parameters: [
+      parameters: withLabel(spec, 'tmpfs', [
         ['nr_blocks', '1'],
         ['nr_inodes', '1'],
-      ],
+      ]),
       attrSet: MOUNT_ATTR_RDONLY,
     },
     'linux.maskedPaths',

@@ -38,6 +38,7 @@ import type { Program } from './program.ts';
 import { findProgram } from './program-lookup.ts';
 import { register } from './register.ts';
 import type { Rendezvous } from './rendezvous.ts';
+import { enterResctrl } from './resctrl.ts';
 import { attachRoot, enterRoot } from './root.ts';
 import { handOverListener, listens } from './seccomp-listener.ts';
 import { openSources, type Sources } from './sources.ts';
@@ -76,6 +77,7 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
   const { spec } = input;
   tape.lane(1);
   enterCgroup(program, input);
+  enterResctrl(program, input.resctrl);
   register(program, input, inheritance);
   // While the host's paths are in sight, and this process has the host's ids.
   const channel = spec.process.terminal === true ? openConsoleChannel(program, input) : undefined;

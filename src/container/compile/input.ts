@@ -2,6 +2,7 @@
 import type { CgroupHost } from '../../cgroup/hierarchy.ts';
 import type { CgroupPlan } from '../../cgroup/plan.ts';
 import type { Spec } from '../../oci/types.ts';
+import type { ResctrlPlan } from '../resctrl.ts';
 import type { StdioPlan } from '../stdio.ts';
 import type { BundleFile, CallerContext, MountSpec, ProcessSettings, RootfsOverlay } from '../types.ts';
 import type { NetDevicePlan } from './net-devices.ts';
@@ -29,6 +30,8 @@ export interface CreateInput {
   caller?: CallerContext;
   /** Devices of linux.netDevices, as they are on the host. */
   netDevices?: readonly NetDevicePlan[] | undefined;
+  /** linux.intelRdt. */
+  resctrl?: ResctrlPlan | undefined;
   /** Whoever plays is an ordinary user: maps, mounts and ids only through a user namespace of its own. */
   unprivileged?: boolean;
   /** The container's root is that user: what one may reach the other may. */

@@ -24,6 +24,7 @@ import { needsText, newFilesystem } from './filesystem.ts';
 import { applyIdMap } from './idmap.ts';
 import type { CreateInput } from './input.ts';
 import { mountByText } from './mount-by-text.ts';
+import { labelQueues, withLabel } from './mount-label.ts';
 import { type MountOptions, parseMountOptions } from './mount-options.ts';
 import { components, type Program } from './program.ts';
 import { type Sources, sourcePath } from './sources.ts';
@@ -61,16 +62,18 @@ function compileMount(
   sources: Sources,
 ): void {
   const path = `mounts[${index}]`;
-  const options = parseMountOptions(mount.options ?? []);
+  const given = parseMountOptions(mount.options ?? []);
   const place = components(mount.destination).join('/');
-  const type = mount.type ?? (options.bind ? 'bind' : '');
+  const type = mount.type ?? (given.bind ? 'bind' : '');
+  const binds = given.bind || type === 'bind';
+  const options = binds ? given : { ...given, parameters: withLabel(input.spec, type, given.parameters) };
   checkPlace(place, type, path);
   if (options.copyUp && type !== 'tmpfs') {
     throw new WherryError('invalid-argument', `${path}.options: tmpcopyup is for a tmpfs only`, {
       path: `${path}.options`,
     });
   }
-  if (options.bind || type === 'bind') {
+  if (binds) {
     bindMount(program, input, mount, options, path, sources.trees.get(index));
   } else if (type === 'cgroup' || type === 'cgroup2') {
     program.step(path, `mount the cgroup tree on ${mount.destination}`);
@@ -95,6 +98,7 @@ function compileMount(
       copyUp(program, copier, mount.destination, tree, path);
     }
     if (attrSet !== options.attrSet) program.setAttributes(tree, { set: MOUNT_ATTR_RDONLY });
+    labelQueues(program, input.spec, type, tree);
     const idMap = sources.idMaps.get(index);
     if (idMap !== undefined) applyIdMap(program, tree, idMap, false);
     setTreeAttributes(program, tree, options);

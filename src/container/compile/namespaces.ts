@@ -34,6 +34,11 @@ export interface JoinedNamespace {
   path: string;
 }
 
+/** Without one the container has the host's mounts, and only another root. */
+export function hasMountNamespace(spec: Spec): boolean {
+  return (spec.linux?.namespaces ?? []).some(({ type }) => type === 'mount');
+}
+
 /** A namespace of this type is made for the container. */
 export function hasNewNamespace(spec: Spec, type: NamespaceType): boolean {
   return (spec.linux?.namespaces ?? []).some((entry) => entry.type === type && (entry.path ?? '') === '');

@@ -13,6 +13,8 @@ import { Program } from './program.ts';
 import { unmountRootfs } from './rootfs-mounts.ts';
 
 export interface RemoveInput {
+  /** Groups of resctrl, in this order. */
+  resctrl?: readonly string[] | undefined;
   /** Where containerd's rootfs mounts were put; undefined: nothing was mounted by us. */
   rootfs: string | undefined;
   /** Where they lie below it, in the order in which they were mounted; '' is the root itself. */
@@ -46,6 +48,12 @@ export function compileRemove(input: RemoveInput): AssembledTape {
     program.step('linux.cgroupsPath', `remove the cgroup ${directory}`);
     const gone = tape.label('gone');
     tape.syscall('unlinkat', [AT_FDCWD, directory, AT_REMOVEDIR], { on: { ENOENT: gone } });
+    tape.place(gone);
+  }
+  for (const group of input.resctrl ?? []) {
+    program.step('linux.intelRdt', `remove the group ${group}`);
+    const gone = tape.label('gone');
+    tape.syscall('unlinkat', [AT_FDCWD, group, AT_REMOVEDIR], { on: { ENOENT: gone } });
     tape.place(gone);
   }
   tape.halt(0);

@@ -19,6 +19,7 @@ import type { RootfsOverlay } from '../types.ts';
 import { newFilesystem } from './filesystem.ts';
 import { mountView } from './host-view.ts';
 import type { CreateInput } from './input.ts';
+import { hasMountNamespace } from './namespaces.ts';
 import type { Program } from './program.ts';
 import { cutOffHost, keepsPeers, propagateRoot } from './propagation.ts';
 import type { Sources } from './sources.ts';
@@ -30,15 +31,23 @@ import type { Sources } from './sources.ts';
 export function attachRoot(program: Program, input: CreateInput, sources: Sources): void {
   const { tape } = program;
   const { spec } = input;
-  if (!(spec.linux?.namespaces ?? []).some(({ type }) => type === 'mount')) {
-    throw new WherryError(
-      'unimplemented',
-      'linux.namespaces: a container without a mount namespace of its own is not supported yet',
-      {
-        path: 'linux.namespaces',
-        hint: 'add {"type": "mount"}',
-      },
-    );
+  if (!hasMountNamespace(spec)) {
+    if ((spec.mounts ?? []).length > 0 || spec.process.terminal === true || spec.root.readonly === true) {
+      const path = 'linux.namespaces';
+      throw new WherryError(
+        'invalid-argument',
+        `${path}: mounts, a terminal and a read-only root need a mount namespace`,
+        {
+          path,
+          hint: 'add {"type": "mount"}',
+        },
+      );
+    }
+    program.step('root.path', `open the root filesystem ${input.rootfs}`);
+    tape.syscall('openat', [AT_FDCWD, input.rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC, 0], {
+      into: program.root,
+    });
+    return;
   }
   cutOffHost(program, spec);
   if (sources.root === undefined) {
@@ -108,7 +117,9 @@ export function enterRoot(program: Program, input: CreateInput): void {
   }
   program.step('root.path', 'make it the root');
   tape.syscall('fchdir', [program.root]);
-  if (input.noPivotRoot === true) {
+  if (!hasMountNamespace(spec)) {
+    tape.syscall('chroot', ['.']);
+  } else if (input.noPivotRoot === true) {
     if (hooksLookForIt(spec)) {
       const top = tape.syscall('openat', [AT_FDCWD, '/', O_PATH | O_DIRECTORY | O_CLOEXEC, 0]);
       // It is there already where there was no way to its path.

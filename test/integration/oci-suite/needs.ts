@@ -14,8 +14,8 @@ const checks: Record<string, () => boolean> = {
     const profiles = '/sys/kernel/security/apparmor/profiles';
     return existsSync(profiles) && /^docker-default /m.test(readFileSync(profiles, 'utf8'));
   },
-  'no-resctrl': () => !existsSync('/sys/fs/resctrl/info'),
   resctrl: () => existsSync('/sys/fs/resctrl/info'),
+  'no-resctrl': () => !existsSync('/sys/fs/resctrl/info'),
   'time-namespaces': () => existsSync('/proc/self/ns/time'),
   'two-cpus': () => /^0-/.test(readFileSync('/sys/devices/system/cpu/online', 'utf8')),
   'cap-sys-resource': () => (effective() & (1n << 24n)) !== 0n,

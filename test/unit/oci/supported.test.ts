@@ -10,33 +10,9 @@ const refused = (edit: (config: Loose) => void, version: 1 | 2 = 1) =>
 
 describe('fields that are not applied yet', () => {
   const cases: [path: string, edit: (config: Loose) => void][] = [
-    ['linux.mountLabel', (c) => (c.linux.mountLabel = 'x')],
-    ['linux.intelRdt', (c) => (c.linux.intelRdt = {})],
     ['linux.resources.unified', (c) => (c.linux.resources.unified = { 'memory.high': '1' })],
   ];
   for (const [path, edit] of cases) it(path, () => assert.deepEqual(refused(edit), [path]));
-
-  it('every one is named at once, with the words for it', () => {
-    const { config } = checkConfig(
-      configWith((c) => {
-        c.linux.intelRdt = {};
-        c.linux.mountLabel = 'x';
-      }),
-    );
-    assert.deepEqual(unsupported(config), [
-      { path: 'linux.mountLabel', what: 'SELinux labels' },
-      { path: 'linux.intelRdt', what: 'Intel RDT' },
-    ]);
-  });
-
-  it('a container in the host’s mount namespace', () => {
-    const path = refused((c) => {
-      c.linux.namespaces = [{ type: 'pid' }, { type: 'uts' }];
-      delete c.linux.maskedPaths;
-      delete c.linux.readonlyPaths;
-    });
-    assert.deepEqual(path, ['linux.namespaces']);
-  });
 });
 
 describe('fields that ask for nothing are no hindrance', () => {
