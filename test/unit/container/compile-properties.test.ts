@@ -4,6 +4,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { planCgroup } from '../../../src/cgroup/plan.ts';
 import { compileCreate } from '../../../src/container/compile/create.ts';
+import { resctrlPlan } from '../../../src/container/resctrl.ts';
 import { WherryError } from '../../../src/errors.ts';
 import {
   ioClasses,
@@ -105,6 +106,99 @@ const others = fc.record(
   optional,
 );
 
+const word = fc.oneof(
+  fc.constantFrom(
+    'ro',
+    'rro',
+    'bind',
+    'rbind',
+    'tmpcopyup',
+    'idmap',
+    'ridmap',
+    'shared',
+    'rslave',
+    'noatime',
+  ),
+  fc.constantFrom(
+    'idmap=uids=0-1-1;gids=0-1-1',
+    'idmap=uids=@0-0-9;gids=@0-0-9',
+    `lowerdir=${'/l:'.repeat(200)}`,
+  ),
+  fc.integer({ min: 0, max: 6000 }).map((length) => `size=${'1'.repeat(length)}`),
+  text,
+);
+const ranges = fc.array(fc.record({ containerID: fc.nat(9), hostID: fc.nat(9), size: fc.nat(9) }), {
+  maxLength: 2,
+});
+const anyMount = fc.record(
+  {
+    destination: fc.oneof(fc.constantFrom('/dev', '/proc', '/sys', '/tmp', '/a/b'), path),
+    type: fc.constantFrom('tmpfs', 'proc', 'sysfs', 'overlay', 'mqueue', 'bind', 'cgroup', 'x'),
+    source: text,
+    options: fc.array(word, { maxLength: 4 }),
+    uidMappings: ranges,
+    gidMappings: ranges,
+  },
+  { requiredKeys: ['destination', 'type', 'source'] },
+);
+const namespace = fc.record(
+  { type: fc.constantFrom('pid', 'network', 'mount', 'ipc', 'uts', 'user', 'cgroup', 'time'), path },
+  { requiredKeys: ['type'] },
+);
+const linuxFields = fc.record(
+  {
+    namespaces: fc.array(namespace, { maxLength: 6 }),
+    uidMappings: ranges,
+    gidMappings: ranges,
+    netDevices: fc.dictionary(
+      fc.oneof(fc.constantFrom('eth0', 'eth1'), text),
+      fc.record({ name: text }, optional),
+    ),
+    intelRdt: fc.record({ closID: text, schemata: fc.array(text), memBwSchema: text }, optional),
+    mountLabel: text,
+    devices: fc.array(
+      fc.record(
+        { type: fc.constantFrom('c', 'b', 'p', 'u'), path, major: fc.nat(300), minor: fc.nat(300) },
+        { requiredKeys: ['type', 'path'] },
+      ),
+      { maxLength: 3 },
+    ),
+    rootfsPropagation: fc.constantFrom('shared', 'rslave', 'private', ''),
+  },
+  optional,
+);
+
+describe('any mounts, namespaces and devices', () => {
+  it('become a tape that can be read back, or an error with its place', () => {
+    let compiled = 0;
+    fc.assert(
+      fc.property(
+        fc.array(anyMount, { maxLength: 3 }),
+        linuxFields,
+        fc.infiniteStream(fc.nat(3)),
+        (mounts, linux, dice) => {
+          const raw = launchSpec({ id: 'x', args: ['sh'], machine: 'x86_64' });
+          const some = Object.entries(linux).filter(() => dice.next().value === 0);
+          Object.assign(raw, { mounts });
+          Object.assign(raw.linux ?? {}, Object.fromEntries(some));
+          try {
+            const { config } = checkConfig(JSON.parse(JSON.stringify(raw, bigints)));
+            const { instructions } = readImage(tapeOf(config, false));
+            assert.ok(instructions.length > 0);
+            compiled++;
+          } catch (error) {
+            assert.ok(error instanceof WherryError, String(error));
+            assert.ok(['invalid-argument', 'unimplemented'].includes(error.kind), error.message);
+            assert.ok(error.details.path, error.message);
+          }
+        },
+      ),
+      { numRuns: 300 },
+    );
+    assert.ok(compiled > 30, `only ${compiled} of the configurations were good ones`);
+  });
+});
+
 function tapeOf(spec: Spec, startAtOnce: boolean): Uint8Array {
   const cgroup = planCgroup(hybridHost, { cgroupsPath: '/p', id: 'x' });
   return compileCreate({
@@ -119,6 +213,13 @@ function tapeOf(spec: Spec, startAtOnce: boolean): Uint8Array {
     stdio: { kind: 'inherit' },
     cgroup,
     cgroups: hybridHost,
+    netDevices: Object.keys(spec.linux?.netDevices ?? {}).map((from) => ({
+      from,
+      to: from,
+      index: 2,
+      addresses: [],
+    })),
+    resctrl: spec.linux?.intelRdt && resctrlPlan(spec.linux.intelRdt, 'x', '/resctrl'),
     seccomp: undefined,
     startAtOnce,
   }).image;
