@@ -9,10 +9,11 @@ import type { ClientSession } from './session.ts';
 
 /** What the caller's process hands on to a container whose tape it plays. */
 export function callerContext(session: ClientSession): CallerContext {
-  const { umask, rlimits, oomScoreAdj, nice, rows, cols, namespaces } = session.request;
+  const { pid, umask, rlimits, oomScoreAdj, nice, rows, cols, namespaces } = session.request;
   const size = rows > 0 && cols > 0 ? { rows, cols } : undefined;
   const { net: network } = namespaces;
-  return { host: session, umask, rlimits, oomScoreAdj, nice, network, preserveFds: 0, consoleSize: size };
+  const own = { umask, rlimits, oomScoreAdj, nice, network };
+  return { host: session, pid, ...own, preserveFds: 0, consoleSize: size };
 }
 
 export function createRequest(

@@ -79,7 +79,14 @@ import type {
   RuntimeEvent,
 } from './types.ts';
 import { updateResources } from './update.ts';
-import { assertCgroup, assertHierarchy, cgroupsOfUser, hasCgroup } from './user-cgroups.ts';
+import {
+  assertCgroup,
+  assertHierarchy,
+  cgroupsOfCaller,
+  cgroupsOfUser,
+  hasCgroup,
+  USER_PARENT,
+} from './user-cgroups.ts';
 
 /** Wherry's own programs lie beside the Node that runs it. */
 const LIBEXEC = dirname(process.execPath);
@@ -158,7 +165,7 @@ export class Runtime implements ContainerRuntime {
       boot: () => this.#boot,
       onIdle: (record) => this.#announceExit(record),
     });
-    this.#cgroupParent = dependencies.cgroupParent;
+    this.#cgroupParent = this.#user === undefined ? dependencies.cgroupParent : USER_PARENT;
     this.#inUserNamespace = dependencies.inUserNamespace === true;
     this.#recovery = new Recovery({
       keel: this.#keel,
@@ -247,16 +254,20 @@ export class Runtime implements ContainerRuntime {
         request.rootfsOverlay?.lower ?? rootfsOf(given, request.bundle),
         request.rootfsMounts,
       );
-      if (request.systemdCgroup === true) assertHierarchy(this.#cgroups);
+      const cgroups =
+        this.#user === undefined ? this.#cgroups : cgroupsOfCaller(this.#cgroups, request.caller?.pid);
+      if (request.systemdCgroup === true) assertHierarchy(cgroups);
       const unit =
         request.systemdCgroup === true ? await this.#scopes.unitOf(spec, request.key.id) : undefined;
-      const cgroup = planCgroup(this.#cgroups, {
+      const cgroup = planCgroup(cgroups, {
         cgroupsPath: unit?.path ?? spec.linux?.cgroupsPath ?? '',
         defaultParent: this.#parentOf(request.key),
         id: folderName(request.key.id),
         resources: spec.linux?.resources,
         owner: this.#user === undefined ? cgroupOwner(spec) : undefined,
       });
+      // Only root may load one; and a user namespace makes no device nodes.
+      if (this.#user !== undefined) delete cgroup.deviceProgram;
       record.cgroup = { paths: cgroup.paths, relative: cgroup.relative, remove: cgroup.remove };
       for (const warning of cgroup.warnings) this.#log.warn(warning, logFields(request.key));
       record.annotations = spec.annotations ?? {};

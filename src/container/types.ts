@@ -52,6 +52,8 @@ export type ExitReason = 'exited' | 'signaled' | 'core-dumped' | 'oom-killed' | 
 /** What only a caller on the command line has: the process that plays the tape and what it hands on. */
 export interface CallerContext {
   host: PlayHost;
+  /** Its process, as wherryd sees it. */
+  pid?: number;
   /** 022 and so on; used where config.json names none. */
   umask: number;
   /** Soft and hard of RLIMIT 0-15 of the caller. */

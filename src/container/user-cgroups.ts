@@ -1,5 +1,10 @@
-/** Cgroups belong to root unless somebody gave a part of them to a user (cgroups(7), "Cgroups delegation"). */
-import { type Absence, absenceOf, type CgroupHost } from '../cgroup/hierarchy.ts';
+/**
+ * Cgroups of an ordinary user (cgroups(7), "Cgroups delegation"). They belong to root unless somebody gave the user a part: on v2, where the
+ * folder above wherryd's own cgroup is the user's, containers get theirs in it.
+ */
+import { accessSync, constants, readFileSync } from 'node:fs';
+import { posix } from 'node:path';
+import { type Absence, absenceOf, type CgroupHost, parseProcCgroup } from '../cgroup/hierarchy.ts';
 import { WherryError } from '../errors.ts';
 import type { ContainerRecord } from './record.ts';
 
@@ -7,16 +12,61 @@ const V1: Absence = {
   why: 'an ordinary user has no cgroups where the host has cgroup v1',
   hint: 'run as root, boot with cgroup v2 alone (systemd.unified_cgroup_hierarchy=1)',
 };
+const NOT_DELEGATED: Absence = {
+  why: "wherryd's cgroup is in no part of the hierarchy that is delegated to this user",
+  hint: 'start wherryd in one (systemd-run --user --scope -p Delegate=yes -- wherry daemon start)',
+};
+/** Of containers that name no cgroup: beside wherryd's own. */
+export const USER_PARENT = 'wherry';
 
-const V2: Absence = {
-  why: 'cgroups that are delegated to an ordinary user are not used yet',
-  hint: 'run as root',
+const none = (absence?: Absence): CgroupHost => ({
+  mode: 'none',
+  hierarchies: [],
+  unified: undefined,
+  unifiedControllers: [],
+  ...(absence !== undefined && { absence }),
+});
+
+/** Those that a user's containers may have. */
+export function cgroupsOfUser(host: CgroupHost): CgroupHost {
+  if (host.mode === 'none') return none();
+  if (host.mode !== 'v2') return none(V1);
+  return isDelegated(host) ? host : none(NOT_DELEGATED);
+}
+
+const ELSEWHERE: Absence = {
+  why: "the caller's cgroup is in no part of the hierarchy that is delegated to this user",
+  hint: 'call from a shell that is in the same part as wherryd (systemd-run --user --scope)',
 };
 
-/** None are made, and what needs one is refused. */
-export function cgroupsOfUser(host: CgroupHost): CgroupHost {
-  const none: CgroupHost = { mode: 'none', hierarchies: [], unified: undefined, unifiedControllers: [] };
-  return host.mode === 'none' ? none : { ...none, absence: host.mode === 'v2' ? V2 : V1 };
+/** The caller clones the init, and may put it only into cgroups of a part that it is in itself. */
+export function cgroupsOfCaller(host: CgroupHost, caller: number | undefined): CgroupHost {
+  const { unified } = host;
+  if (unified === undefined || caller === undefined) return host;
+  const part = posix.dirname(unified.own);
+  return part === '/' || `${cgroupOf(caller)}/`.startsWith(`${part}/`) ? host : none(ELSEWHERE);
+}
+
+/** Path in the unified hierarchy; '' of a process that is gone. */
+function cgroupOf(pid: number): string {
+  try {
+    return parseProcCgroup(readFileSync(`/proc/${pid}/cgroup`, 'utf8'))[''] ?? '';
+  } catch {
+    return '';
+  }
+}
+
+/** New cgroups are made beside our own. */
+function isDelegated({ unified }: CgroupHost): boolean {
+  if (unified === undefined) return false;
+  const parent = `${unified.mountPoint}${posix.dirname(unified.own)}`;
+  try {
+    accessSync(parent, constants.W_OK);
+    accessSync(`${parent}/cgroup.procs`, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 export function hasCgroup({ cgroup }: Pick<ContainerRecord, 'cgroup'>): boolean {
@@ -26,7 +76,7 @@ export function hasCgroup({ cgroup }: Pick<ContainerRecord, 'cgroup'>): boolean 
 /** Says for what a cgroup would be needed, and why there is none. */
 export function assertCgroup(record: ContainerRecord, host: CgroupHost, act: string): void {
   if (hasCgroup(record)) return;
-  const { why, hint } = absenceOf(host);
+  const { why, hint } = host.mode === 'none' ? absenceOf(host) : ELSEWHERE;
   throw new WherryError('failed-precondition', `cannot ${act}: the container has no cgroup: ${why}`, {
     hint,
   });
