@@ -236,6 +236,7 @@ describe('create', () => {
     const { host, ...caller } = request.caller!;
     assert.equal(host.kind, 'client');
     assert.deepEqual(caller, {
+      pid: 1234,
       umask: 0o027,
       rlimits: [],
       oomScoreAdj: 0,
