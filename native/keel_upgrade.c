@@ -281,7 +281,8 @@ void upgrade_again(void)
     const char *slash = strrchr(keel.player_path, '/');
     if (up.phase != NONE || up.unproven || keel.ending)
         return;
-    snprintf(path, sizeof path, "%.*s/keel", slash ? (int)(slash - keel.player_path) : 1, slash ? keel.player_path : ".");
+    int folder = slash ? (int)(slash - keel.player_path) : 1;
+    snprintf(path, sizeof path, "%.*s/keel", folder, slash ? keel.player_path : ".");
     up.next.player_path = strdup(keel.player_path);
     for (size_t i = 0; i < COMMAND_MAX && keel.command[i]; i++)
         up.next.command[i] = strdup(keel.command[i]);

@@ -7,7 +7,7 @@ import { root } from '../test/support/paths.ts';
  * keel's handing on of its state to another program (an upgrade) takes 400 of its lines. */
 const limits: readonly { program: string; files: readonly string[]; lines: number }[] = [
   { program: 'player', files: ['native/player*.c', 'native/play.c'], lines: 300 },
-  { program: 'keel', files: ['native/keel*.c'], lines: 2200 },
+  { program: 'keel', files: ['native/keel*.c'], lines: 2350 },
   { program: 'client', files: ['native/client*.c'], lines: 860 },
   { program: 'pause', files: ['native/pause.c'], lines: 10 },
   { program: 'copyup', files: ['native/copyup.c'], lines: 110 },
