@@ -36,8 +36,11 @@ describe('detached containers', () => {
     eventually(`${id} has ended`, async () =>
       (await table()).find((row) => row.id === id && row.status === 'stopped'),
     );
-  /** Of these containers only: tests do not run at once. */
-  const folders = () => readdirSync(join(wherry.runDir, 'launch'));
+  /** Folders go a moment after their containers. */
+  const noFolder = () =>
+    eventually('no folder is left', async () =>
+      readdirSync(join(wherry.runDir, 'launch')).length === 0 ? true : undefined,
+    );
 
   test('logs keep both streams, to the last byte; wait and rm', async () => {
     const id = await launch([], 'sh', '-c', 'echo out; echo err >&2; printf end; exit 3');
@@ -52,7 +55,7 @@ describe('detached containers', () => {
     assert.equal((await table()).find((row) => row.id === id)?.exitStatus, 3);
     await wherry.must(['rm', id]);
     assert.equal((await wherry.run(['logs', id])).code, 1);
-    assert.deepEqual(folders(), []);
+    await noFolder();
   });
 
   test('logs --follow tells what is there, what comes, and ends with the container', async () => {
@@ -79,7 +82,7 @@ describe('detached containers', () => {
     await eventually(`${id} has gone`, async () =>
       (await table()).some((row) => row.id === id) ? undefined : true,
     );
-    await eventually('no folder', async () => (folders().length === 0 ? true : undefined));
+    await noFolder();
   });
 
   test('stop: SIGTERM to who heeds it, SIGKILL to others', async () => {
@@ -107,7 +110,7 @@ describe('detached containers', () => {
     await wherry.must(['rm', '-f', id]);
     const unknown = await wherry.run(['stop', 'no-such']);
     assert.deepEqual([unknown.code, /container does not exist/.test(unknown.stderr)], [1, true]);
-    assert.deepEqual(folders(), []);
+    await noFolder();
   });
 
   test('a wherryd that dies loses nothing: log, input, end', async () => {
@@ -214,7 +217,7 @@ describe('detached containers', () => {
         bad.stderr,
       );
     }
-    assert.deepEqual(folders(), []);
+    await noFolder();
   });
 
   test('a session in a terminal: shell, size, Ctrl-C, going away and coming back', async () => {

@@ -1,5 +1,6 @@
 /** A terminal to drive programs in, as a person would: tmux, from Debian's package, with a server of its own. */
-import { join } from 'node:path';
+import { rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { unpackedDebs } from './debs.ts';
 import { temporaryFolder } from './paths.ts';
 import { eventually, must, run } from './run.ts';
@@ -66,5 +67,6 @@ export class Tmux implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await run(this.#program, ['-S', this.#socket, 'kill-server'], { env: this.#env });
+    rmSync(dirname(this.#socket), { recursive: true, force: true });
   }
 }

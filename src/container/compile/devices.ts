@@ -84,11 +84,20 @@ function makeDefaults(program: Program, binds: boolean): void {
 function completeDev(program: Program): void {
   const { tape } = program;
   program.step('linux.devices', "complete the image's /dev");
+  // As runc has it, there is one; where it cannot be made, it is not.
+  const made = tape.label('made');
+  tape.syscall('mkdirat', [program.root, 'dev', 0o755], { on: { any: made } });
+  tape.place(made);
   const none = tape.label('no_dev');
   const dev = program.openInRoot(program.root, 'dev', O_PATH | O_DIRECTORY, { on: { any: none } });
   for (const [name, major, minor] of defaultDevices) {
     const next = tape.label('next');
     tape.syscall('mknodat', [dev, name, S_IFCHR | 0o666, deviceNumber(major, minor)], { on: { any: next } });
+    tape.place(next);
+  }
+  for (const [to, name] of links) {
+    const next = tape.label('next');
+    tape.syscall('symlinkat', [to, dev, name], { on: { any: next } });
     tape.place(next);
   }
   program.close(dev);

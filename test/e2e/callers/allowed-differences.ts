@@ -16,8 +16,8 @@ export interface AllowedDifference {
 export const allowedDifferences: readonly AllowedDifference[] = [
   ...(['runc', 'crun'] as const).map((to) => ({
     to,
-    field: /^(state|list) of stopped\.out(\[0\])?\.exit\.(status|reason|signal)$/,
-    wherry: /^(137|signaled|9)$/,
+    field: /^(state|list) of stopped\.out(\[0\])?\.exit\.(status|reason|signal|time)$/,
+    wherry: /^(137|signaled|9|TIME)$/,
     other: undefined,
     why: 'how it ended, which only Wherry remembers',
   })),

@@ -152,7 +152,7 @@ export function criBehaviours(version: ContainerdVersion): void {
         );
         await node.cri.removePod(pod);
       }
-      for (const pid of pids) assert.equal(stateOf(pid), '', node.containerd.tail());
+      for (const pid of pids) await eventually(`${pid} is dead`, () => stateOf(pid) === '' || undefined);
       const ids = all.flatMap(({ pod, container }) => [pod, container]);
       await eventually('nothing is left', () => {
         const left = leftovers(node, ids);

@@ -1,8 +1,8 @@
 /** Behaviours 1 to 15: what `start`, `delete`, -v and -info do when containerd executes them. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { Options } from '../../../shim/gen/containerd/runc/v1/oci.ts';
 import {
@@ -278,6 +278,8 @@ export function startBehaviours(world: World): void {
     assert.ok(memory(readFileSync(log, 'utf8')).endsWith(`/${cgroup}`), 'its logger');
     assert.ok(memory(readFileSync(`/proc/${pid}/cgroup`, 'utf8')).endsWith(`/${made.id}`), 'itself');
     await world.caller.remove(made);
+    await eventually('the cgroup is empty', () => tryRemove(v1 ? folder : unified));
+    await eventually('its parent, too', () => tryRemove(dirname(v1 ? folder : unified)));
 
     await assert.rejects(
       world.caller.make('nowhere', ['/bin/true'], {
@@ -286,4 +288,15 @@ export function startBehaviours(world: World): void {
       /enter the cgroup \/no\/such: no such file or directory/i,
     );
   });
+}
+
+/** True when the cgroup has gone; its last process may still be on its way out. */
+function tryRemove(folder: string): true | undefined {
+  try {
+    rmdirSync(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EBUSY') return undefined;
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+  return true;
 }

@@ -153,8 +153,9 @@ for (const which of Object.keys(builds) as Build[]) {
     assert.equal(client.stdout, 'got word\n');
     assert.equal(client.stderr, 'oops\n');
     const exit = await link.exited(8n);
-    const wanted = kernelHas('6.15') ? [3 << 8, true] : [0, false];
-    assert.deepEqual([exit.status, exit.known], wanted, 'of a process that is not its child');
+    // Before Linux 6.15 keel is told nothing of a process that is not its child, but may have seen the zombie's status in /proc.
+    const told = exit.known || kernelHas('6.15');
+    assert.deepEqual([exit.status, exit.known], told ? [3 << 8, true] : [0, false]);
   });
 
   test(`signals are forwarded; WAIT's flag 2 ends an init that catches none (${which})`, async () => {

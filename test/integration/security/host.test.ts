@@ -58,7 +58,7 @@ describe('callers of root’s daemon', () => {
     assert.equal((await wherry.must(['exec', '-u', '5:7', id, '/bin/id', '-g'])).trim(), '7');
     const wrong = [
       ' ',
-      'root',
+      'no-such-user',
       '1000x',
       '0x0',
       '-1',
