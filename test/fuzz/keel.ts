@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { str, u32, u64 } from '../../src/daemon/frames.ts';
 import { FromClient, FromKeel, ToKeel } from '../../src/daemon/wire.ts';
+import type { Tape } from '../../src/tape/tape.ts';
 import { alive, Harbour, type Link, until } from '../integration/keel/harness.ts';
 import { initTape } from '../integration/keel/tapes.ts';
 
@@ -17,6 +18,11 @@ const TOKENS = 6;
 const ROUND = 200;
 
 /** mulberry32: the same seed gives the same run. */
+/** PR_SET_PDEATHSIG of prctl(2) with SIGKILL: an init outlives keel, and here nobody would ever end it. */
+function dieWithParent(tape: Tape): void {
+  tape.syscall('prctl', [1, 9, 0, 0, 0]);
+}
+
 export class Random {
   #state: number;
   constructor(seed: number) {
@@ -222,7 +228,11 @@ class Fuzz {
           : random.bytes(random.below(300));
       case ToKeel.SPAWN:
         return random.chance(4)
-          ? join(u32(2000), u32(0), initTape(token, random.chance(2) ? { exit: 3 } : {}))
+          ? join(
+              u32(2000),
+              u32(0),
+              initTape(token, random.chance(2) ? { exit: 3 } : { first: dieWithParent }),
+            )
           : // Never a tape that is almost right: the player does what it says. It has a fuzzer of its own.
             join(u32(2000), u32(0), random.bytes(random.below(200)));
       case ToKeel.SIGNAL:
