@@ -19,6 +19,8 @@ export type ShimRuntime = Pick<
   | 'resume'
   | 'checkpoint'
   | 'update'
+  | 'addMounts'
+  | 'removeMounts'
   | 'exec'
   | 'startExec'
   | 'waitExec'

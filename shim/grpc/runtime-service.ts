@@ -1,8 +1,13 @@
 /** wherry.v1.Runtime's unary methods. */
-import type { ContainerState, ExitReason } from '../../src/container/types.ts';
+import type {
+  ContainerKey,
+  ContainerState,
+  ExitReason,
+  OperationContext,
+} from '../../src/container/types.ts';
 import * as wherry from '../gen/wherry/v1/runtime.ts';
 import type { ShimRuntime } from '../runtime.ts';
-import { type MethodTable, unary } from '../ttrpc/service.ts';
+import { type CallContext, type MethodTable, unary } from '../ttrpc/service.ts';
 
 const statuses: Readonly<Record<ContainerState['status'], wherry.ContainerStatus>> = {
   creating: wherry.ContainerStatus.CONTAINER_STATUS_CREATING,
@@ -22,12 +27,42 @@ export function createRuntimeService(runtime: ShimRuntime, version: string): Met
         containers: runtime.list(namespace === '' ? {} : { namespace }).map(toMessage),
       }),
     }),
+    AddMounts: unary({
+      request: wherry.AddMountsRequest,
+      response: wherry.AddMountsResponse,
+      handle: async ({ id, namespace, mounts }, call) => {
+        const wanted = mounts.map(({ destination, type, source, options }) => ({
+          destination,
+          ...(type !== '' && { type }),
+          ...(source !== '' && { source }),
+          options,
+        }));
+        await runtime.addMounts(keyOf(id, namespace, call), wanted, operationOf(call));
+        return {};
+      },
+    }),
+    RemoveMounts: unary({
+      request: wherry.RemoveMountsRequest,
+      response: wherry.RemoveMountsResponse,
+      handle: async ({ id, namespace, destinations }, call) => {
+        await runtime.removeMounts(keyOf(id, namespace, call), destinations, operationOf(call));
+        return {};
+      },
+    }),
     Version: unary({
       request: wherry.VersionRequest,
       response: wherry.VersionResponse,
       handle: async () => ({ version, node: process.version, pid: process.pid }),
     }),
   };
+}
+
+function keyOf(id: string, namespace: string, call: CallContext): ContainerKey {
+  return { scope: call.scope, namespace: namespace === '' ? call.namespace : namespace, id };
+}
+
+function operationOf({ requestId, signal }: CallContext): OperationContext {
+  return { requestId, signal };
 }
 
 const reasons: Readonly<Record<ExitReason, wherry.ExitReason>> = {

@@ -1,4 +1,5 @@
 /** The table of commands that runc does not have. */
+import { mountsCommands } from './commands-mounts.ts';
 import type { CommandSpec } from './grammar.ts';
 
 export const ownCommands: readonly CommandSpec[] = [
@@ -184,6 +185,7 @@ export const ownCommands: readonly CommandSpec[] = [
     examples: [{ line: 'upgrade', says: 'prints the build that runs now' }],
     runc: false,
   },
+  ...mountsCommands,
   {
     name: 'version',
     summary: 'print the version and the builds of all parts',

@@ -1,6 +1,7 @@
 /** Completion of the command line, made from the tables of the grammar: commands, flags and their choices. Ids are asked of `wherry ps`. */
 import { WherryError } from '../errors.ts';
 import { type CommandSpec, type FlagSpec, globalFlags, helpFlag } from './grammar.ts';
+import { groupSummary } from './help.ts';
 import { commandsOf, shown } from './parse.ts';
 
 const PROGRAM = 'wherry';
@@ -123,7 +124,7 @@ function fish(): string {
   for (const command of commands) {
     const [first = '', second] = command.name.split(' ');
     if (second === undefined || !seen.has(first)) {
-      const says = second === undefined ? command.summary : 'commands for the daemon';
+      const says = second === undefined ? command.summary : groupSummary(first);
       lines.push(`complete -c ${PROGRAM} -n __fish_use_subcommand -a ${first} -d ${quoted(says)}`);
       seen.add(first);
     }

@@ -9,7 +9,7 @@ export function renderOverview(program: string, group?: string): string {
   const all = commandsOf(program);
   const commands = group === undefined ? all : all.filter(({ name }) => name.startsWith(`${group} `));
   const lines = [
-    group === undefined ? `${program} runs containers.` : `${program} ${group}: commands for the daemon.`,
+    group === undefined ? `${program} runs containers.` : `${program} ${group}: ${groupSummary(group)}.`,
     '',
     `Usage: ${program} ${group === undefined ? '[global flags] COMMAND' : `${group} COMMAND`} [flags] [arguments]`,
     '',
@@ -24,6 +24,10 @@ export function renderOverview(program: string, group?: string): string {
     lines.push('Global flags, before the command:', ...flagRows([...globalFlags, helpFlag]), '');
   lines.push(`"${program} ${group === undefined ? '' : `${group} `}COMMAND --help" says more.`);
   return `${lines.join('\n')}\n`;
+}
+
+export function groupSummary(group: string): string {
+  return group === 'mounts' ? 'commands for mounts of running containers' : 'commands for the daemon';
 }
 
 /** `wherry kill --help` */

@@ -19,6 +19,7 @@ import { killCommand } from './commands/kill.ts';
 import { launchCommand, launchExitCode } from './commands/launch.ts';
 import { listCommand } from './commands/list.ts';
 import { logsCommand } from './commands/logs.ts';
+import { mountsAddCommand, mountsRemoveCommand } from './commands/mounts.ts';
 import { pauseCommand } from './commands/pause.ts';
 import { psCommand } from './commands/ps.ts';
 import { restoreCommand } from './commands/restore.ts';
@@ -59,6 +60,8 @@ export const commandCode: Readonly<Record<string, CommandCode>> = {
   checkpoint: checkpointCommand,
   restore: restoreCommand,
   features: featuresCommand,
+  'mounts add': mountsAddCommand,
+  'mounts remove': mountsRemoveCommand,
   launch: launchCommand,
   logs: logsCommand,
   attach: attachCommand,

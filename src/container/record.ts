@@ -39,6 +39,7 @@ export interface StoredContainer {
   oomKills?: number;
   oomCgroup?: string;
   deviceRules?: string;
+  addedMounts?: { destination: string; mountId: string }[];
   unit?: string;
   resctrl?: { tasks: string[]; remove: string[] };
   annotations: Record<string, string>;
@@ -81,6 +82,8 @@ export class ContainerRecord {
   readonly oomCounts = new Map<string, number>();
   /** The rules that an update gave it, as JSON; undefined: those of its bundle. */
   deviceRules: string | undefined;
+  /** By `mounts add`, in that order; id 0: it was being made when wherryd died. */
+  addedMounts: { destination: string; mountId: string }[] = [];
   /** Kills that no event has told yet. */
   oomUntold = false;
   /** We sent the init SIGKILL. */
@@ -198,6 +201,7 @@ export class ContainerRecord {
       ...(this.unit !== undefined && { unit: this.unit }),
       ...(this.oomKills > 0 && { oomKills: this.oomKills, oomCgroup: this.oomCgroup }),
       ...(this.deviceRules !== undefined && { deviceRules: this.deviceRules }),
+      ...(this.addedMounts.length > 0 && { addedMounts: this.addedMounts }),
       annotations: this.annotations,
       ociVersion: this.ociVersion,
       rootfsMounts: this.rootfsMounts,

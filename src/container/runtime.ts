@@ -21,7 +21,7 @@ import { isAlive } from '../linux/pidfd.ts';
 import { compileSeccomp } from '../linux/seccomp.ts';
 import { parseConfig } from '../oci/config.ts';
 import { unsupported } from '../oci/supported.ts';
-import type { LinuxResources, Spec } from '../oci/types.ts';
+import type { LinuxResources, Mount, Spec } from '../oci/types.ts';
 import type { AssembledTape } from '../tape/assemble.ts';
 import { disassemble } from '../tape/disassemble.ts';
 import { playError, readPage } from '../tape/outcome.ts';
@@ -49,6 +49,7 @@ import { withHome } from './home.ts';
 import { createDeadline, explainHookError, laterHooks, playHooks, startHooksEnd } from './hooks.ts';
 import { entriesOf } from './host-entries.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
+import { addMounts, type LiveMountsDependencies, removeMounts } from './live-mounts.ts';
 import { Loggers } from './loggers.ts';
 import { checkLabels } from './lsm.ts';
 import { membersOf } from './members.ts';
@@ -579,6 +580,33 @@ export class Runtime implements ContainerRuntime {
     }
     if (resources.devices !== undefined) this.#store.save(record);
     return warnings;
+  }
+
+  async addMounts(key: ContainerKey, mounts: readonly Mount[], context: OperationContext): Promise<void> {
+    const record = await this.#settled(key);
+    await addMounts(record, mounts, await this.#mountsOf(record, context));
+  }
+
+  async removeMounts(
+    key: ContainerKey,
+    destinations: readonly string[],
+    context: OperationContext,
+  ): Promise<void> {
+    const record = await this.#settled(key);
+    await removeMounts(record, destinations, await this.#mountsOf(record, context));
+  }
+
+  async #mountsOf(record: ContainerRecord, { host }: OperationContext): Promise<LiveMountsDependencies> {
+    if (record.exit !== undefined || record.status === 'creating') throw notRunning('failed-precondition');
+    return {
+      context: await this.#loadContext(record),
+      unprivileged: this.#user !== undefined,
+      host: host ?? this.#keel,
+      nextToken: () => this.#nextToken++,
+      save: () => {
+        if (!record.deleting && this.#byToken.has(record.token)) this.#store.save(record);
+      },
+    };
   }
 
   async exec(request: ExecRequest, context: OperationContext): Promise<ExecState> {

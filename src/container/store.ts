@@ -171,6 +171,7 @@ function revive(dir: string, stored: StoredContainer): ContainerRecord {
   record.oomKills = stored.oomKills ?? 0;
   record.oomCgroup = stored.oomCgroup;
   record.deviceRules = stored.deviceRules;
+  record.addedMounts = stored.addedMounts ?? [];
   record.annotations = stored.annotations;
   record.ociVersion = stored.ociVersion;
   record.rootfsMounts = stored.rootfsMounts;

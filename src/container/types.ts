@@ -3,7 +3,7 @@
  * Nothing here knows RPC, containerd or argv.
  */
 import type { CgroupStats } from '../cgroup/stats.ts';
-import type { LinuxResources, Process, Spec } from '../oci/types.ts';
+import type { LinuxResources, Mount, Process, Spec } from '../oci/types.ts';
 import type { CheckpointOptions, RestoreOptions } from './criu/options.ts';
 import type { PlayHost } from './play.ts';
 
@@ -255,6 +255,10 @@ export interface ContainerRuntime {
   checkpoint(key: ContainerKey, options: CheckpointOptions, context: OperationContext): Promise<void>;
   /** Changes limits; what is not named stays. On failure the values before are written back. Returns warnings. */
   update(key: ContainerKey, resources: LinuxResources, context: OperationContext): Promise<string[]>;
+  /** Mounts into a container that runs: all or none. failed-precondition when it does not run, already-exists for a place that has one. */
+  addMounts(key: ContainerKey, mounts: readonly Mount[], context: OperationContext): Promise<void>;
+  /** Takes away what addMounts made; not-found for any other place. */
+  removeMounts(key: ContainerKey, destinations: readonly string[], context: OperationContext): Promise<void>;
   /** Records an exec (state created). already-exists for a known execId, failed-precondition once the init has ended. */
   exec(request: ExecRequest, context: OperationContext): Promise<ExecState>;
   /** Starts it; on failure it stays `created` with pid 0, its wait resolves (status 255) and it can be deleted. */

@@ -1,7 +1,7 @@
 /** Parts of config.json that come alone: a process (`exec --process`) and resources (`update --resources`). */
 import { type CheckedConfig, checkConfig } from './config.ts';
 import { parseJson } from './json.ts';
-import type { LinuxResources, Process } from './types.ts';
+import type { LinuxResources, Mount, Process } from './types.ts';
 
 const linux = { namespaces: [{ type: 'mount' }] };
 const around = { ociVersion: '1.0.0', root: { path: '/' }, linux };
@@ -33,7 +33,17 @@ export function parseResources(
   return { resources: config.linux?.resources ?? {}, warnings: ownWarnings(warnings) };
 }
 
+/** Checked as `mounts` of a config.json. */
+export function parseMounts(
+  bytes: Uint8Array | string,
+  name = 'mounts.json',
+): { mounts: Mount[]; warnings: string[] } {
+  const process = { args: ['-'], cwd: '/' };
+  const { config, warnings } = checkConfig({ ...around, process, mounts: parseJson(bytes, name) }, name);
+  return { mounts: config.mounts ?? [], warnings: ownWarnings(warnings) };
+}
+
 /** Those about the rest speak of a file that nobody wrote. */
 function ownWarnings(warnings: readonly string[]): string[] {
-  return warnings.filter((warning) => /process|resources/.test(warning));
+  return warnings.filter((warning) => /process|resources|mounts/.test(warning));
 }

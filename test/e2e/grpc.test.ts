@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createReadStream } from 'node:fs';
+import { createReadStream, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { after, before, describe, test } from 'node:test';
@@ -96,6 +96,31 @@ describe('gRPC with buf curl', () => {
     assert.equal((await call(`${tasks}/State`, { id }))['status'], 'STOPPED');
     assert.equal((await call(`${tasks}/Delete`, { id }))['exitStatus'], 137);
     await refused(`${tasks}/State`, { id }, code.notFound, /not/);
+  });
+
+  test('a running container gets a mount and loses it', async () => {
+    const id = uniqueId('mounts');
+    const bundle = await makeBundle(wherry.folder, id, ['/bin/sleep', '1000'], (config) => {
+      config.linux['cgroupsPath'] = `/${id}`;
+    });
+    const pid = Number((await call(`${tasks}/Create`, { id, bundle }))['pid']);
+    await call(`${tasks}/Start`, { id });
+    const service = 'wherry.v1.Runtime';
+    const mount = { destination: '/dev/seen', type: 'bind', source: bundle, options: ['rbind', 'ro'] };
+    const seen = `/proc/${pid}/root/dev/seen/config.json`;
+    await call(`${service}/AddMounts`, { id, mounts: [mount] });
+    assert.ok(existsSync(seen));
+    await refused(`${service}/AddMounts`, { id, mounts: [mount] }, code.alreadyExists, /\/dev\/seen/);
+    await call(`${service}/RemoveMounts`, { id, destinations: ['/dev/seen'] });
+    assert.equal(existsSync(seen), false);
+    await refused(`${service}/RemoveMounts`, { id, destinations: ['/dev'] }, code.notFound, /\/dev is not/);
+    const relative = { id, mounts: [{ ...mount, source: 'here' }] };
+    await refused(`${service}/AddMounts`, relative, code.invalidArgument, /source: must be an absolute path/);
+    await refused(`${service}/AddMounts`, { id: 'nobody', mounts: [mount] }, code.notFound, /not/);
+    await call(`${tasks}/Kill`, { id, signal: 9 });
+    await call(`${tasks}/Wait`, { id });
+    await refused(`${service}/AddMounts`, { id, mounts: [mount] }, code.failedPrecondition, /not running/);
+    await call(`${tasks}/Delete`, { id });
   });
 
   test('the namespace of the metadata counts; without it: default', async () => {

@@ -99,7 +99,7 @@ export function compileExec(input: ExecInput): AssembledTape {
   resetProcess(program);
   placePlayer(program, input.cgroups, input.settings, input.init.pid);
   const streams = openStreams(program, input);
-  const init = openInit(program, input);
+  const init = findInit(program, input.init);
   const agent = input.supervisor && connectListener(program, input.supervisor.spec);
   const meeting = agent && openRendezvous(program);
   // Before anybody in the container can see the clone, which still has the host's root and descriptors.
@@ -154,7 +154,7 @@ function joinedFlags(spec: Spec): number {
 }
 
 /** A pidfd of the init, and proof that the number has not gone to another process. */
-function openInit(program: Program, { init }: ExecInput): Reg {
+export function findInit(program: Program, init: ExecInput['init']): Reg {
   const { tape } = program;
   program.step('', `find the container's init, process ${init.pid}`);
   const pidfd = tape.syscall('pidfd_open', [init.pid, 0]);

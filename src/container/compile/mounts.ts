@@ -109,7 +109,7 @@ function compileMount(
   }
 }
 
-function checkPlace(place: string, type: string, path: string): void {
+export function checkPlace(place: string, type: string, path: string): void {
   if (place === 'proc' && type !== 'proc' && type !== 'bind') {
     throw new WherryError('invalid-argument', `${path}.destination: only procfs may be mounted on /proc`, {
       path: `${path}.destination`,
@@ -152,7 +152,7 @@ function mountWithText(
   program.close(tree);
 }
 
-function setTreeAttributes(program: Program, tree: Reg, { treeSet, treeClear }: MountOptions): void {
+export function setTreeAttributes(program: Program, tree: Reg, { treeSet, treeClear }: MountOptions): void {
   if (treeSet !== 0 || treeClear !== 0) program.setAttributes(tree, { set: treeSet, clear: treeClear }, true);
 }
 

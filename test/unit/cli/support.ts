@@ -64,6 +64,14 @@ export class MemoryRuntime implements ContainerRuntime {
     });
   }
 
+  async addMounts(): Promise<never> {
+    throw new Error('not in this stand-in');
+  }
+
+  async removeMounts(): Promise<never> {
+    throw new Error('not in this stand-in');
+  }
+
   async checkpoint(key: ContainerKey, options: CheckpointOptions): Promise<void> {
     this.state(key);
     this.checkpoints.push({ id: key.id, options });

@@ -131,6 +131,35 @@ export interface Exit {
   signal: number;
 }
 
+export interface Mount {
+  destination: string;
+  /** "bind" or "tmpfs". */
+  type: string;
+  /** Of a bind mount: an absolute path of the host. */
+  source: string;
+  options: string[];
+}
+
+export interface AddMountsRequest {
+  id: string;
+  /** Empty: the metadata `containerd-namespace`, else "default". */
+  namespace: string;
+  mounts: Mount[];
+}
+
+export interface AddMountsResponse {
+}
+
+export interface RemoveMountsRequest {
+  id: string;
+  /** Empty: the metadata `containerd-namespace`, else "default". */
+  namespace: string;
+  destinations: string[];
+}
+
+export interface RemoveMountsResponse {
+}
+
 export interface VersionRequest {
 }
 
@@ -728,6 +757,341 @@ export const Exit: MessageFns<Exit> = {
     message.exitedAt = object.exitedAt ?? undefined;
     message.reason = object.reason ?? 0;
     message.signal = object.signal ?? 0;
+    return message;
+  },
+};
+
+function createBaseMount(): Mount {
+  return { destination: "", type: "", source: "", options: [] };
+}
+
+export const Mount: MessageFns<Mount> = {
+  encode(message: Mount, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.destination !== "") {
+      writer.uint32(10).string(message.destination);
+    }
+    if (message.type !== "") {
+      writer.uint32(18).string(message.type);
+    }
+    if (message.source !== "") {
+      writer.uint32(26).string(message.source);
+    }
+    for (const v of message.options) {
+      writer.uint32(34).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Mount {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMount();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.destination = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.type = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.source = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.options.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Mount>): Mount {
+    return Mount.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Mount>): Mount {
+    const message = createBaseMount();
+    message.destination = object.destination ?? "";
+    message.type = object.type ?? "";
+    message.source = object.source ?? "";
+    message.options = object.options?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseAddMountsRequest(): AddMountsRequest {
+  return { id: "", namespace: "", mounts: [] };
+}
+
+export const AddMountsRequest: MessageFns<AddMountsRequest> = {
+  encode(message: AddMountsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.namespace !== "") {
+      writer.uint32(18).string(message.namespace);
+    }
+    for (const v of message.mounts) {
+      Mount.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AddMountsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAddMountsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.namespace = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.mounts.push(Mount.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<AddMountsRequest>): AddMountsRequest {
+    return AddMountsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AddMountsRequest>): AddMountsRequest {
+    const message = createBaseAddMountsRequest();
+    message.id = object.id ?? "";
+    message.namespace = object.namespace ?? "";
+    message.mounts = object.mounts?.map((e) => Mount.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseAddMountsResponse(): AddMountsResponse {
+  return {};
+}
+
+export const AddMountsResponse: MessageFns<AddMountsResponse> = {
+  encode(_: AddMountsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AddMountsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAddMountsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<AddMountsResponse>): AddMountsResponse {
+    return AddMountsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<AddMountsResponse>): AddMountsResponse {
+    const message = createBaseAddMountsResponse();
+    return message;
+  },
+};
+
+function createBaseRemoveMountsRequest(): RemoveMountsRequest {
+  return { id: "", namespace: "", destinations: [] };
+}
+
+export const RemoveMountsRequest: MessageFns<RemoveMountsRequest> = {
+  encode(message: RemoveMountsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.namespace !== "") {
+      writer.uint32(18).string(message.namespace);
+    }
+    for (const v of message.destinations) {
+      writer.uint32(26).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RemoveMountsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemoveMountsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.namespace = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.destinations.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RemoveMountsRequest>): RemoveMountsRequest {
+    return RemoveMountsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RemoveMountsRequest>): RemoveMountsRequest {
+    const message = createBaseRemoveMountsRequest();
+    message.id = object.id ?? "";
+    message.namespace = object.namespace ?? "";
+    message.destinations = object.destinations?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseRemoveMountsResponse(): RemoveMountsResponse {
+  return {};
+}
+
+export const RemoveMountsResponse: MessageFns<RemoveMountsResponse> = {
+  encode(_: RemoveMountsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RemoveMountsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemoveMountsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RemoveMountsResponse>): RemoveMountsResponse {
+    return RemoveMountsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<RemoveMountsResponse>): RemoveMountsResponse {
+    const message = createBaseRemoveMountsResponse();
     return message;
   },
 };

@@ -152,6 +152,14 @@ export class MemoryRuntime implements ShimRuntime {
     throw new Error('not in this stand-in');
   }
 
+  async addMounts(): Promise<never> {
+    throw new Error('not in this stand-in');
+  }
+
+  async removeMounts(): Promise<never> {
+    throw new Error('not in this stand-in');
+  }
+
   async checkpoint(): Promise<never> {
     throw new Error('not in this stand-in');
   }
