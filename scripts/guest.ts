@@ -53,7 +53,7 @@ async function boot(
     qemu,
     [
       ...['-nodefaults', '-no-reboot', '-display', 'none', '-machine', 'q35', '-m', '2048', '-smp', '2'],
-      ...['-accel', 'tcg,thread=multi', '-cpu', 'max'],
+      ...['-accel', 'tcg,thread=multi', '-cpu', 'max,-pku'],
       ...['-kernel', image.kernel, '-initrd', image.initrd],
       ...[
         '-append',

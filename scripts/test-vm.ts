@@ -12,7 +12,7 @@ import { fail, say } from './tools.ts';
 
 const LIMIT = 600_000;
 /** Tests that this host's `npm test` runs on its cgroups as well. */
-const anywhere = ['bite', 'cgroup', 'devices', 'oom', 'reasons', 'resources', 'stats'].map(
+const anywhere = ['bite', 'cgroup', 'devices', 'oom', 'resources'].map(
   (name) => `test/integration/cgroup/${name}.test.ts`,
 );
 /** The second boot: v1's controllers with systemd, a cgroup2 hierarchy beside them. Its tests are in test/vm/hybrid. */

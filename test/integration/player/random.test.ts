@@ -6,6 +6,7 @@ import { after, test } from 'node:test';
 import fc from 'fast-check';
 import { build, expectedSlots, OUTPUTS, programs, quietPrograms } from '../../unit/tape/random-program.ts';
 import { Build, play } from './player.ts';
+import '../../support/property-seed.ts';
 
 const binaries = new Build();
 after(() => binaries.remove());

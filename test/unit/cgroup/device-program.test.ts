@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { deviceProgram } from '../../../src/cgroup/device-program.ts';
 import type { LinuxDeviceRule } from '../../../src/oci/types.ts';
+import '../../support/property-seed.ts';
 
 interface Request {
   type: 'b' | 'c';

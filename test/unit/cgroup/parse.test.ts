@@ -13,6 +13,7 @@ import {
   type Text,
   UNLIMITED,
 } from '../../../src/cgroup/parse.ts';
+import '../../support/property-seed.ts';
 
 /** In the middle of a buffer with other bytes behind it, as after a longer file was read into it. */
 function text(content: string): Text {

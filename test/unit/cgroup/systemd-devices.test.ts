@@ -6,6 +6,7 @@ import { effectiveRules } from '../../../src/cgroup/devices-v1.ts';
 import { allowedDevices, type DeviceEntry, deviceProperties } from '../../../src/cgroup/systemd-devices.ts';
 import { WherryError } from '../../../src/errors.ts';
 import type { LinuxDeviceRule } from '../../../src/oci/types.ts';
+import '../../support/property-seed.ts';
 
 interface Request {
   type: 'b' | 'c';

@@ -11,6 +11,7 @@ import {
   programName,
 } from '../../../src/cli/parse.ts';
 import { WherryError } from '../../../src/errors.ts';
+import '../../support/property-seed.ts';
 
 const commands = commandsOf('wherry');
 

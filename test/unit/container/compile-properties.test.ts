@@ -21,6 +21,7 @@ import { unsupported } from '../../../src/oci/supported.ts';
 import type { Spec } from '../../../src/oci/types.ts';
 import { readImage } from '../../../src/tape/image.ts';
 import { hybridHost } from '../cgroup/hosts.ts';
+import '../../support/property-seed.ts';
 
 const text = fc.string({ unit: 'grapheme' }).map((value) => value.replaceAll('\0', ''));
 const path = text.map((value) => `/${value}`);

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import fc from 'fast-check';
 import { loadConfig } from '../../../src/daemon/config.ts';
+import '../../support/property-seed.ts';
 
 const usual = {
   logLevel: 'info',

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import type { LogLevel } from '../../../src/daemon/config.ts';
 import { formatLine } from '../../../src/daemon/log-format.ts';
+import '../../support/property-seed.ts';
 
 const time = new Date('2026-02-03T04:05:06.007Z');
 const entry = (message: string, fields: Record<string, unknown> = {}, level: LogLevel = 'info') => ({

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { parseGVariant } from '../../../src/linux/gvariant.ts';
+import '../../support/property-seed.ts';
 
 const is = (text: string, signature: string, value: unknown) =>
   assert.deepEqual(parseGVariant(text), { signature, value }, text);

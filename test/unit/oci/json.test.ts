@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { formatJson, parseJson } from '../../../src/oci/json.ts';
 import { invalid } from './support.ts';
+import '../../support/property-seed.ts';
 
 describe('text that is not JSON', () => {
   const cases: [text: string, message: string][] = [

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { decodeFrame, encodeFrame, type Frame, FrameCutter, MAX_PAYLOAD } from '../../../shim/ttrpc/frame.ts';
+import '../../support/property-seed.ts';
 
 function cut(bytes: Buffer, sizes: readonly number[]): { frames: Frame[]; oversized: [number, number][] } {
   const frames: Frame[] = [];

@@ -8,6 +8,7 @@ import { decodeFrame, encodeFrame, MAX_PAYLOAD } from '../../../shim/ttrpc/frame
 import { serveTtrpcConnection } from '../../../shim/ttrpc/server.ts';
 import { type CallContext, type MethodTable, unary } from '../../../shim/ttrpc/service.ts';
 import { WherryError } from '../../../src/errors.ts';
+import '../../support/property-seed.ts';
 
 const SERVICE = 'containerd.task.v2.Task';
 

@@ -5,6 +5,7 @@ import { disassemble } from '../../../src/tape/disassemble.ts';
 import { readImage } from '../../../src/tape/image.ts';
 import { TapeError } from '../../../src/tape/refs.ts';
 import { build, programs } from './random-program.ts';
+import '../../support/property-seed.ts';
 
 test('any program assembles to the same bytes and text each time, with every act in it', () => {
   fc.assert(
