@@ -231,8 +231,8 @@ int play_run(struct play *p, int in_process)
         uint32_t next = pc + 1;
         void *at;
 
-        p->lane->step = in->step;
-        p->lane->pc = pc;
+        if (p->lane->state != LANE_FAILED) /* a clone in its parent's lane still: the failure stays */
+            p->lane->step = in->step, p->lane->pc = pc;
         switch (in->op) {
         case OP_SYSCALL:
             r[in->dst] = call(p, in);

@@ -187,7 +187,7 @@ class Fuzz {
   }
 
   /**
-   * An order of wherryd. Paths are never changed, only cut off together with their frame: keel does as it is told, with any file. STOP would
+   * An order of wherryd. Paths are never changed: keel does as it is told, with any file. STOP would
    * end it.
    */
   #order(): void {
@@ -210,7 +210,9 @@ class Fuzz {
           ? connection
           : BigInt(random.number());
     let payload = this.#payload(type, token, connection);
-    if (random.chance(4)) payload = payload.subarray(0, random.below(payload.length + 1));
+    // What follows a cut would become the rest of a path.
+    const names = type === ToKeel.LISTEN || type === ToKeel.GO || type === ToKeel.UPGRADE;
+    if (!names && random.chance(4)) payload = payload.subarray(0, random.below(payload.length + 1));
     if (random.chance(4)) payload = Buffer.concat([payload, random.bytes(random.below(20))]);
     // Rarely: a length that makes the rest nonsense, after which keel wants another wherryd.
     if (random.chance(3000)) this.#link.socket.write(random.bytes(64));

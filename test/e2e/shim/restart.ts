@@ -101,7 +101,9 @@ export function restartBehaviours(world: World): void {
     const life = ['/tasks/create', '/tasks/start', '/tasks/exit', '/tasks/delete'];
     const wanted = ['/tasks/exit', '/tasks/delete', ...life, ...life];
     await eventually('all events', () => forwarded(since).length >= wanted.length || undefined);
-    assert.deepEqual(forwarded(since), wanted);
+    // Killed between taking it and saying so, containerd gets the start a second time.
+    const told = forwarded(since);
+    assert.deepEqual(told[0] === '/tasks/start' ? told.slice(1) : told, wanted);
     for (const made of [before, during, after]) await world.caller.remove(made);
   });
 
