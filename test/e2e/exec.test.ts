@@ -67,7 +67,11 @@ for (const name of ['wherry', 'runc'] as const) {
         assert.equal(inside, (await output(id, 'readlink', `/proc/1/ns/${type}`)).trim(), type);
       }
       const child = exec(id, 'sh', '-c', 'echo up > /tmp-up; exec sleep 1000');
-      const other = await eventually('ps shows it', async () => (await pids(id)).find((one) => one !== pid));
+      // Not runc's own process, which becomes the program only in the end.
+      const isSleep = (one: number) => readFileSync(`/proc/${one}/comm`, 'utf8') === 'sleep\n';
+      const other = await eventually('ps shows it', async () =>
+        (await pids(id)).find((one) => one !== pid && isSleep(one)),
+      );
       assert.deepEqual(cgroupsOf(other), cgroupsOf(pid));
       process.kill(other, 'SIGTERM');
       assert.equal((await child).code, 143);
