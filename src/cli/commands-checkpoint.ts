@@ -1,7 +1,7 @@
 /** The table of the commands for checkpoints; flags are runc's and crun's. */
+import { bundleFlag, detachFlag, id, keepFlag, noSubreaperFlag, pidFileFlag } from './common-specs.ts';
 import type { ArgumentSpec, CommandSpec, FlagSpec } from './grammar.ts';
 
-const id: ArgumentSpec = { name: 'ID', help: 'the name of the container' };
 const newId: ArgumentSpec = { name: 'ID', help: 'a name for the container; not used by another container' };
 
 const text = (name: string, value: string, help: string, fallback?: string): FlagSpec => ({
@@ -94,19 +94,12 @@ export const checkpointCommands: readonly CommandSpec[] = [
     ],
     flags: [
       ...both,
-      {
-        name: 'bundle',
-        short: 'b',
-        kind: 'text',
-        value: 'DIR',
-        help: 'the folder with config.json and the root filesystem',
-        fallback: 'the current folder',
-      },
+      bundleFlag,
       text('console-socket', 'SOCKET', 'send the terminal to this unix socket'),
-      { name: 'detach', short: 'd', kind: 'boolean', help: 'return when the program runs' },
-      text('pid-file', 'FILE', 'write the process id of the container to FILE'),
-      on('keep', 'do not delete the container after its end'),
-      on('no-subreaper', 'accepted for callers of runc; there is nothing to turn off'),
+      detachFlag,
+      pidFileFlag,
+      keepFlag,
+      noSubreaperFlag,
       on('no-pivot', 'accepted for callers of runc; criu decides how it enters the root filesystem'),
       text('lsm-profile', 'TYPE:NAME', 'the profile that processes are restored with'),
       text('lsm-mount-context', 'CONTEXT', 'the SELinux context that mounts are restored with'),

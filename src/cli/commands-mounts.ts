@@ -1,7 +1,7 @@
 /** The table of the commands for mounts of running containers; the names and the file are crun's. */
+import { id } from './common-specs.ts';
 import type { ArgumentSpec, CommandSpec } from './grammar.ts';
 
-const id: ArgumentSpec = { name: 'ID', help: 'the name of the container' };
 const config: ArgumentSpec = {
   name: 'CONFIG',
   help: 'a file with a JSON list of mounts, as in config.json; - is standard input',

@@ -1,5 +1,6 @@
 /** The table of commands that runc does not have. */
 import { mountsCommands } from './commands-mounts.ts';
+import { formatFlag } from './common-specs.ts';
 import type { CommandSpec } from './grammar.ts';
 
 export const ownCommands: readonly CommandSpec[] = [
@@ -147,17 +148,7 @@ export const ownCommands: readonly CommandSpec[] = [
   {
     name: 'daemon status',
     summary: 'print what the daemon does',
-    flags: [
-      {
-        name: 'format',
-        short: 'f',
-        kind: 'choice',
-        value: 'FORMAT',
-        choices: ['text', 'json'],
-        help: 'how the answer looks',
-        fallback: 'text',
-      },
-    ],
+    flags: [formatFlag(['text', 'json'], 'text')],
     arguments: [],
     examples: [{ line: 'daemon status', says: 'process ids, containers, connections' }],
     runc: false,

@@ -1,16 +1,10 @@
 /** The table of commands for people: what runc leaves to the programs above it. */
-import type { ArgumentSpec, CommandSpec, FlagSpec } from './grammar.ts';
+import { formatFlag, id } from './common-specs.ts';
+import type { ArgumentSpec, CommandSpec } from './grammar.ts';
 
-const id: ArgumentSpec = { name: 'ID', help: 'the name of the container' };
 const ids: ArgumentSpec = { name: 'ID', help: 'the names of the containers', rest: true };
-const format: FlagSpec = {
-  name: 'format',
-  kind: 'choice',
-  value: 'FORMAT',
-  choices: ['text', 'json'],
-  help: 'how the answer looks',
-  fallback: 'text',
-};
+/** Without a letter: -f means another thing in some of them. */
+const { short: _, ...format } = formatFlag(['text', 'json'], 'text');
 
 export const peopleCommands: readonly CommandSpec[] = [
   {

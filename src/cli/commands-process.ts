@@ -1,7 +1,6 @@
 /** The table of runc's commands for running containers; flags are runc's and crun's. */
-import type { ArgumentSpec, CommandSpec, FlagSpec } from './grammar.ts';
-
-const id: ArgumentSpec = { name: 'ID', help: 'the name of the container' };
+import { formatFlag, id } from './common-specs.ts';
+import type { CommandSpec, FlagSpec } from './grammar.ts';
 
 const text = (name: string, value: string, help: string, short?: string): FlagSpec => ({
   name,
@@ -43,8 +42,8 @@ export const processCommands: readonly CommandSpec[] = [
       text('process', 'FILE', 'the whole process, as in config.json; nothing else may describe it', 'p'),
       { name: 'detach', short: 'd', kind: 'boolean', help: 'return when the process runs' },
       text('pid-file', 'FILE', 'write the process id to FILE'),
-      text('process-label', 'LABEL', 'SELinux label; not available yet: refused by name'),
-      text('apparmor', 'PROFILE', 'AppArmor profile; not available yet: refused by name'),
+      text('process-label', 'LABEL', 'SELinux label, where the host has SELinux'),
+      text('apparmor', 'PROFILE', 'AppArmor profile, where the host has AppArmor'),
       {
         name: 'no-new-privs',
         kind: 'boolean',
@@ -89,13 +88,8 @@ export const processCommands: readonly CommandSpec[] = [
     ],
     flags: [
       {
-        name: 'format',
-        short: 'f',
-        kind: 'choice',
-        value: 'FORMAT',
-        choices: ['table', 'json'],
+        ...formatFlag(['table', 'json'], 'table'),
         help: 'how the answer looks; json is a list of process ids',
-        fallback: 'table',
       },
     ],
     arguments: [

@@ -1,23 +1,24 @@
 /** The table of runc's commands; flags are runc's (https://github.com/opencontainers/runc/tree/main/man). */
 import { checkpointCommands } from './commands-checkpoint.ts';
 import { processCommands } from './commands-process.ts';
+import {
+  bundleFlag,
+  detachFlag,
+  formatFlag,
+  id,
+  keepFlag,
+  noSubreaperFlag,
+  pidFileFlag,
+} from './common-specs.ts';
 import type { ArgumentSpec, CommandSpec, FlagSpec } from './grammar.ts';
 
-const id: ArgumentSpec = { name: 'ID', help: 'the name of the container' };
 const newId: ArgumentSpec = {
   name: 'ID',
   help: 'a name for the container: letters, digits and _ + , - . ; not used by another container',
 };
 
 const createFlags: readonly FlagSpec[] = [
-  {
-    name: 'bundle',
-    short: 'b',
-    kind: 'text',
-    value: 'DIR',
-    help: 'the folder with config.json and the root filesystem',
-    fallback: 'the current folder',
-  },
+  bundleFlag,
   {
     name: 'console-socket',
     kind: 'text',
@@ -25,7 +26,7 @@ const createFlags: readonly FlagSpec[] = [
     help: 'send the terminal to this unix socket; needed where the container has a terminal and nobody stays attached',
   },
   { name: 'pidfd-socket', kind: 'text', value: 'SOCKET', help: 'not available yet: refused by name' },
-  { name: 'pid-file', kind: 'text', value: 'FILE', help: 'write the process id of the container to FILE' },
+  pidFileFlag,
   {
     name: 'no-pivot',
     kind: 'boolean',
@@ -42,16 +43,6 @@ const createFlags: readonly FlagSpec[] = [
     fallback: '0',
   },
 ];
-
-const format = (choices: readonly string[], fallback: string): FlagSpec => ({
-  name: 'format',
-  short: 'f',
-  kind: 'choice',
-  value: 'FORMAT',
-  choices,
-  help: 'how the answer looks',
-  fallback,
-});
 
 export const runcCommands: readonly CommandSpec[] = [
   {
@@ -84,16 +75,7 @@ export const runcCommands: readonly CommandSpec[] = [
       'The exit status is that of the program; 128 + n when signal n ended it; 1 when the container could not run.',
       'Signals that the command gets go to the container.',
     ],
-    flags: [
-      ...createFlags,
-      { name: 'detach', short: 'd', kind: 'boolean', help: 'return when the program runs' },
-      { name: 'keep', kind: 'boolean', help: 'do not delete the container after its end' },
-      {
-        name: 'no-subreaper',
-        kind: 'boolean',
-        help: 'accepted for callers of runc; there is nothing to turn off',
-      },
-    ],
+    flags: [...createFlags, detachFlag, keepFlag, noSubreaperFlag],
     arguments: [newId],
     examples: [
       { line: 'run web1', says: 'the bundle is the current folder' },
@@ -153,7 +135,7 @@ export const runcCommands: readonly CommandSpec[] = [
     name: 'list',
     summary: 'list the containers of a root',
     flags: [
-      format(['table', 'json'], 'table'),
+      formatFlag(['table', 'json'], 'table'),
       { name: 'quiet', short: 'q', kind: 'boolean', help: 'print ids only' },
     ],
     arguments: [],

@@ -62,7 +62,8 @@ function flagHead({ name, short, value }: FlagSpec): string {
   return value === undefined ? head : `${head} ${value}`;
 }
 
-function flagText({ help, choices, fallback }: FlagSpec): string {
+/** What a flag does, with its choices and its default. */
+export function flagText({ help, choices, fallback }: FlagSpec): string {
   const notes = [
     ...(choices === undefined ? [] : [choices.join(' | ')]),
     ...(fallback === undefined ? [] : [`default: ${fallback}`]),

@@ -1,5 +1,6 @@
 /** Manual pages (man(7)), from the same tables as --help and docs/cli.md. */
 import { type CommandSpec, type FlagSpec, globalFlags, helpFlag } from './grammar.ts';
+import { flagText } from './help.ts';
 import { commandsOf, usageLine } from './parse.ts';
 
 const PROGRAM = 'wherry';
@@ -63,17 +64,10 @@ function head(title: string, version: string): string {
 }
 
 function flags(list: readonly FlagSpec[]): string[] {
-  return list.flatMap(({ name, short, value, help, choices, fallback }) => {
+  return list.flatMap((flag) => {
+    const { name, short, value } = flag;
     const names = short === undefined ? `\\-\\-${name}` : `\\-${short}, \\-\\-${name}`;
-    const notes = [
-      ...(choices === undefined ? [] : [choices.join(' | ')]),
-      ...(fallback === undefined ? [] : [`default: ${fallback}`]),
-    ];
-    return [
-      '.TP',
-      `.B ${names}${value === undefined ? '' : ` ${roff(value)}`}`,
-      roff(notes.length === 0 ? help : `${help} (${notes.join('; ')})`),
-    ];
+    return ['.TP', `.B ${names}${value === undefined ? '' : ` ${roff(value)}`}`, roff(flagText(flag))];
   });
 }
 

@@ -228,7 +228,8 @@ function parseBoolean(written: string, value: string, context: Context): boolean
   return known;
 }
 
-function invalidValue(written: string, value: string, expected: string): WherryError {
+/** A flag's value is none that it takes; `expected` says what it takes. */
+export function invalidValue(written: string, value: string, expected: string): WherryError {
   return usage(`invalid value "${shown(value)}" for flag ${written}: ${expected}`, written);
 }
 

@@ -1,4 +1,5 @@
 /** `events`: samples of a container's cgroup and its out-of-memory events, one JSON object a line, until it ends. */
+import { keyName } from '../../container/key.ts';
 import type { ContainerKey, RuntimeEvent } from '../../container/types.ts';
 import { WherryError } from '../../errors.ts';
 import { type CommandContext, keyOf } from '../context.ts';
@@ -58,8 +59,8 @@ async function follow(context: CommandContext, key: ContainerKey, interval: numb
   const { deps, session, print } = context;
   const over = Promise.withResolvers<void>();
   const told = (event: RuntimeEvent) => {
-    const { scope, namespace, id } = event.state.key;
-    if (scope !== key.scope || namespace !== key.namespace || id !== key.id) return;
+    if (keyName(event.state.key) !== keyName(key)) return;
+    const { id } = key;
     if (event.type === 'oom') {
       const { oomKills, oomCgroup } = event.state;
       print(`${exactGoJson({ type: 'oom', id, data: { kills: oomKills, cgroup: oomCgroup } })}\n`);

@@ -1,6 +1,5 @@
 /** `exec`: a further process in a container, in the foreground or detached. */
 import { randomBytes } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { exitStatusOf } from '../../container/runtime.ts';
 import type { CallerContext, ContainerKey, ExecRequest } from '../../container/types.ts';
 import { lookUpUser } from '../../container/users.ts';
@@ -9,12 +8,11 @@ import { WherryError } from '../../errors.ts';
 import { capabilityNumbers } from '../../oci/names.ts';
 import { checkProcess, parseProcess } from '../../oci/parts.ts';
 import type { Capabilities, Process, User } from '../../oci/types.ts';
-import { reason } from '../bundle.ts';
+import { readCallerFile } from '../caller-file.ts';
 import { type CommandContext, callerPath, keyOf } from '../context.ts';
 import { callerContext, checkTerminal, listeningDescriptors } from '../create-request.ts';
 import { checkId } from '../ids.ts';
-import { assertSameView } from '../namespaces.ts';
-import { shown } from '../parse.ts';
+import { invalidValue, shown } from '../parse.ts';
 
 export async function execCommand(context: CommandContext): Promise<number> {
   const { session, deps, flags, args, operation } = context;
@@ -81,15 +79,7 @@ async function processOf(context: CommandContext, key: ContainerKey): Promise<Pr
 }
 
 async function readProcess(context: CommandContext, file: string): Promise<Process> {
-  const path = callerPath(context, file);
-  await assertSameView(context.session, path, '--process');
-  let bytes: Buffer;
-  try {
-    bytes = await readFile(path);
-  } catch (error) {
-    throw new WherryError('not-found', `open ${file}: ${reason(error)}`, { path: '--process', cause: error });
-  }
-  const { process, warnings } = parseProcess(bytes, file);
+  const { process, warnings } = parseProcess(await readCallerFile(context, file, '--process'), file);
   for (const warning of warnings) context.warn(warning);
   return process;
 }
@@ -156,7 +146,7 @@ function userOf(user: User, given: string | undefined, groups: readonly string[]
   const result: User = { ...user };
   if (given !== undefined) {
     const [uid = '', gid, ...more] = given.split(':');
-    if (more.length > 0) throw notANumber('--user', given, 'UID or UID:GID');
+    if (more.length > 0) throw invalidValue('--user', given, 'expected UID or UID:GID');
     result.uid = idOf('--user', uid);
     if (gid !== undefined) result.gid = idOf('--user', gid);
   }
@@ -172,18 +162,7 @@ function userOf(user: User, given: string | undefined, groups: readonly string[]
 function idOf(flag: string, given: string): number {
   const id = /^\d{1,10}$/.test(given) ? Number(given) : Number.NaN;
   if (id < 0xffff_ffff) return id;
-  throw notANumber(flag, given, 'a number');
-}
-
-function notANumber(flag: string, given: string, expected: string): WherryError {
-  return new WherryError(
-    'invalid-argument',
-    `invalid value "${shown(given)}" for flag ${flag}: expected ${expected}`,
-    {
-      path: flag,
-      hint: "names would have to be looked up in the container's own /etc/passwd",
-    },
-  );
+  throw invalidValue(flag, given, 'expected a number');
 }
 
 /** As runc: into all sets but the inheritable one; ambient only where that has something. */

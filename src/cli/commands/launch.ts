@@ -18,7 +18,7 @@ import { FOLDER, type Launches, REMOVE } from '../launched/launches.ts';
 import { findPasta, networkFiles, pastaHook } from '../launched/network.ts';
 import { capabilities, environment, volumes } from '../launched/options.ts';
 import { assertSameView } from '../namespaces.ts';
-import { shown } from '../parse.ts';
+import { invalidValue } from '../parse.ts';
 
 /** docker's statuses for what is not the command's own. */
 const NOT_MADE = 125;
@@ -98,7 +98,7 @@ async function leaveNothing(context: CommandContext, id: string, folder: LaunchF
     // Another container's bundle under that name is not ours to remove.
     if (left?.bundle === folder.path)
       await deps.runtime.delete(key, true, { requestId: operation.requestId });
-    await removeLaunchFolder(folder);
+    await removeLaunchFolder(folder.path);
   } catch (error) {
     deps.log.warn('launch left a folder behind', { folder: folder.path, error: String(error) });
   }
@@ -178,22 +178,12 @@ async function launchConfig(
 
 function hostname(given: string | undefined): string | undefined {
   if (given === undefined || Buffer.byteLength(given) <= HOSTNAME_MAX) return given;
-  throw invalid('--hostname', given, `expected at most ${HOSTNAME_MAX} bytes`);
+  throw invalidValue('--hostname', given, `expected at most ${HOSTNAME_MAX} bytes`);
 }
 
 function workdir(given: string | undefined): string | undefined {
   if (given === undefined || given.startsWith('/')) return given;
-  throw invalid('--workdir', given, 'expected an absolute path');
-}
-
-function invalid(flag: string, value: string, expected: string): WherryError {
-  return new WherryError(
-    'invalid-argument',
-    `invalid value "${shown(value)}" for flag ${flag}: ${expected}`,
-    {
-      path: flag,
-    },
-  );
+  throw invalidValue('--workdir', given, 'expected an absolute path');
 }
 
 /** As docker tells them apart, by the texts that runc made the field's own. */

@@ -14,7 +14,6 @@ export async function logsCommand(context: CommandContext): Promise<number> {
   const print = printer(context, flags.text('format') === 'json', flags.on('timestamps'));
   // What its last process wrote may be on its way; one that still holds the streams does not keep the caller.
   if (state.status === 'stopped') await Promise.race([console.ended, soon()]);
-  await console.log.settled();
   const stop = await console.log.follow(flags.integer('tail'), print);
   try {
     if (!flags.on('follow')) return 0;

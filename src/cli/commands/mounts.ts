@@ -1,13 +1,12 @@
 /** `mounts add` and `mounts remove`: mounts of a container that runs. */
-import { readFile } from 'node:fs/promises';
 import { WherryError } from '../../errors.ts';
+import { isBindMount } from '../../oci/mounts.ts';
 import { parseMounts } from '../../oci/parts.ts';
 import type { Mount } from '../../oci/types.ts';
-import { reason } from '../bundle.ts';
+import { documentName, readDocument } from '../caller-file.ts';
 import { type CommandContext, callerPath, keyOf } from '../context.ts';
 import { checkId } from '../ids.ts';
 import { volumes } from '../launched/options.ts';
-import { assertSameView } from '../namespaces.ts';
 
 export async function mountsAddCommand(context: CommandContext): Promise<number> {
   const { deps, flags, operation } = context;
@@ -35,27 +34,12 @@ export async function mountsRemoveCommand(context: CommandContext): Promise<numb
 async function listed(context: CommandContext): Promise<Mount[]> {
   const file = context.args[1];
   if (file === undefined) return [];
-  const { mounts, warnings } = parseMounts(await read(context, file), file === '-' ? 'standard input' : file);
+  const { mounts, warnings } = parseMounts(await readDocument(context, file, 'CONFIG'), documentName(file));
   for (const warning of warnings) context.warn(warning);
   return mounts.map((mount) => ({
     ...mount,
-    ...(isBind(mount) && mount.source !== undefined && { source: callerPath(context, mount.source) }),
+    ...(isBindMount(mount) && mount.source !== undefined && { source: callerPath(context, mount.source) }),
   }));
-}
-
-async function read(context: CommandContext, file: string): Promise<Uint8Array> {
-  if (file === '-') return context.session.readStdin();
-  const path = callerPath(context, file);
-  await assertSameView(context.session, path, 'CONFIG');
-  try {
-    return await readFile(path);
-  } catch (error) {
-    throw new WherryError('not-found', `open ${file}: ${reason(error)}`, { path: 'CONFIG', cause: error });
-  }
-}
-
-function isBind({ type, options = [] }: Mount): boolean {
-  return type === 'bind' || options.includes('bind') || options.includes('rbind');
 }
 
 /** `type=bind,src=DIR,dst=DIR,ro`: docker's words for the fields, every other word is an option. */

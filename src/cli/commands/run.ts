@@ -1,8 +1,6 @@
 /** `run`: create and start in one, in the foreground or detached. */
-import { constants } from 'node:fs';
-import { access, stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import { WherryError } from '../../errors.ts';
+import { findProgram } from '../../linux/program-path.ts';
 import { type Bundle, readBundle } from '../bundle.ts';
 import type { CommandContext } from '../context.ts';
 import { createRequest } from '../create-request.ts';
@@ -27,23 +25,11 @@ async function bundleOrHint(context: CommandContext, id: string): Promise<Bundle
   } catch (thrown) {
     const error = WherryError.from(thrown);
     const mistaken = error.kind === 'not-found' && named === undefined && context.program !== 'runc';
-    if (!mistaken || !(await isProgram(id, context.session.request.env['PATH'] ?? ''))) throw error;
+    if (!mistaken || (await findProgram(id, context.session.request.env['PATH'] ?? '')) === undefined)
+      throw error;
     throw new WherryError(error.kind, error.message, {
       ...error.details,
       hint: `"${id}" is a program: to run it without a bundle, type: wherry launch -- ${id}`,
     });
   }
-}
-
-async function isProgram(word: string, path: string): Promise<boolean> {
-  for (const folder of path.split(':').filter((part) => part.startsWith('/'))) {
-    const file = join(folder, word);
-    try {
-      await access(file, constants.X_OK);
-      if ((await stat(file)).isFile()) return true;
-    } catch {
-      // Not in this folder.
-    }
-  }
-  return false;
 }

@@ -1,6 +1,7 @@
 /** `stats`: processor time, memory and processes of containers, as a table or as JSON lines. */
-import type { CgroupStats } from '../../cgroup/stats.ts';
-import type { ContainerState } from '../../container/types.ts';
+import type { CgroupStats, CgroupV1Stats, CgroupV2Stats } from '../../cgroup/stats.ts';
+import { keyName } from '../../container/key.ts';
+import type { ContainerKey, ContainerState } from '../../container/types.ts';
 import { WherryError } from '../../errors.ts';
 import type { CommandContext } from '../context.ts';
 import { parseDuration } from '../duration.ts';
@@ -45,7 +46,7 @@ export async function statsCommand(context: CommandContext): Promise<number> {
     if (session.signal.aborted) return 0;
     const states = chosen();
     const now = await sampleAll(context, states);
-    const rows = states.flatMap((state) => rowOf(state, now.get(state), earlier(before, state)));
+    const rows = states.flatMap(({ key }) => rowOf(key, now.get(keyName(key)), before.get(keyName(key))));
     show(context, rows);
     before = now;
   } while (!flags.on('no-stream') && !session.signal.aborted && before.size > 0);
@@ -61,13 +62,14 @@ function intervalOf(text: string | undefined): number {
   });
 }
 
-type Samples = Map<ContainerState, Sample>;
+/** By keyName. */
+type Samples = Map<string, Sample>;
 
 async function sampleAll({ deps }: CommandContext, states: readonly ContainerState[]): Promise<Samples> {
   const samples: Samples = new Map();
-  for (const state of states) {
+  for (const { key } of states) {
     try {
-      samples.set(state, toSample(await deps.runtime.stats(state.key)));
+      samples.set(keyName(key), toSample(await deps.runtime.stats(key)));
     } catch (error) {
       // It ended meanwhile, or has no cgroup: the others are of interest still.
       if (!(error instanceof WherryError)) throw error;
@@ -77,38 +79,29 @@ async function sampleAll({ deps }: CommandContext, states: readonly ContainerSta
 }
 
 function toSample(stats: CgroupStats): Sample {
-  const at = performance.now();
-  if (stats.version === 1) {
-    const { cpu, memory, pids } = stats;
-    const limit = memory?.usage?.limit;
-    return {
-      at,
-      used: cpu?.total ?? 0n,
-      memory: memory?.usage?.usage ?? 0n,
-      limit: limit === undefined || limit > 2n ** 62n ? undefined : limit,
-      pids: Number(pids?.current ?? 0),
-    };
-  }
-  const { cpu, memory, pids } = stats;
-  const limit = memory?.usageLimit;
+  const { used, memory, limit } = stats.version === 1 ? ofV1(stats) : ofV2(stats);
   return {
-    at,
-    used: (cpu?.stat['usage_usec'] ?? 0n) * 1000n,
-    memory: memory?.usage ?? 0n,
+    at: performance.now(),
+    used,
+    memory: memory ?? 0n,
     limit: limit === undefined || limit > 2n ** 62n ? undefined : limit,
-    pids: Number(pids?.current ?? 0),
+    pids: Number(stats.pids?.current ?? 0),
   };
 }
 
-function earlier(before: Samples, { key }: ContainerState): Sample | undefined {
-  for (const [state, sample] of before) {
-    if (state.key.id === key.id && state.key.namespace === key.namespace && state.key.scope === key.scope)
-      return sample;
-  }
-  return undefined;
-}
+const ofV1 = ({ cpu, memory }: CgroupV1Stats) => ({
+  used: cpu?.total ?? 0n,
+  memory: memory?.usage?.usage,
+  limit: memory?.usage?.limit,
+});
 
-function rowOf({ key }: ContainerState, now: Sample | undefined, before: Sample | undefined): Row[] {
+const ofV2 = ({ cpu, memory }: CgroupV2Stats) => ({
+  used: (cpu?.stat['usage_usec'] ?? 0n) * 1000n,
+  memory: memory?.usage,
+  limit: memory?.usageLimit,
+});
+
+function rowOf(key: ContainerKey, now: Sample | undefined, before: Sample | undefined): Row[] {
   if (now === undefined) return [];
   const passed = before === undefined ? 0 : (now.at - before.at) * 1e6;
   const used = before === undefined ? 0 : Number(now.used - before.used);

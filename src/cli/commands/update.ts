@@ -1,13 +1,11 @@
 /** `update`: new limits for a running container, from flags or from JSON. */
-import { readFile } from 'node:fs/promises';
 import { WherryError } from '../../errors.ts';
 import { parseResources } from '../../oci/parts.ts';
 import type { Int64, LinuxResources } from '../../oci/types.ts';
-import { reason } from '../bundle.ts';
-import { type CommandContext, callerPath, keyOf } from '../context.ts';
+import { documentName, readDocument } from '../caller-file.ts';
+import { type CommandContext, keyOf } from '../context.ts';
 import type { FlagValues } from '../flags.ts';
 import { checkId } from '../ids.ts';
-import { assertSameView } from '../namespaces.ts';
 import { shown } from '../parse.ts';
 
 export async function updateCommand(context: CommandContext): Promise<number> {
@@ -31,26 +29,10 @@ export async function updateCommand(context: CommandContext): Promise<number> {
 }
 
 async function fromJson(context: CommandContext, file: string): Promise<LinuxResources> {
-  const { resources, warnings } = parseResources(
-    await readDocument(context, file),
-    file === '-' ? 'standard input' : file,
-  );
+  const document = await readDocument(context, file, '--resources');
+  const { resources, warnings } = parseResources(document, documentName(file));
   for (const warning of warnings) context.warn(warning);
   return resources;
-}
-
-async function readDocument(context: CommandContext, file: string): Promise<Uint8Array> {
-  if (file === '-') return context.session.readStdin();
-  const path = callerPath(context, file);
-  await assertSameView(context.session, path, '--resources');
-  try {
-    return await readFile(path);
-  } catch (error) {
-    throw new WherryError('not-found', `open ${file}: ${reason(error)}`, {
-      path: '--resources',
-      cause: error,
-    });
-  }
 }
 
 function fromFlags(flags: FlagValues): LinuxResources {

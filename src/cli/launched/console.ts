@@ -6,11 +6,13 @@
 import { constants, openSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
-import { LogStore, type StreamName } from './log-store.ts';
+import { LogStore, olderOf, type StreamName } from './log-store.ts';
 
 /** The files of a launch's folder. */
 export const streamFiles = ['stdin', 'stdout', 'stderr'] as const;
-export const LOG = 'log';
+const LOG = 'log';
+/** The log's two. */
+export const logFiles = [LOG, olderOf(LOG)] as const;
 /** So much may wait to be written before a container has to. */
 const MOST_PENDING = 2 ** 20;
 

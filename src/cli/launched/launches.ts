@@ -1,6 +1,7 @@
 /** The detached containers of `launch`: their consoles, and what is to happen at their ends. */
-import { readdir, rmdir, stat, unlink } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { keyName } from '../../container/key.ts';
 import type {
   ContainerKey,
   ContainerRuntime,
@@ -10,14 +11,13 @@ import type {
 } from '../../container/types.ts';
 import { WherryError } from '../../errors.ts';
 import { makeFifo } from '../../linux/make-fifo.ts';
-import { Console, LOG, streamFiles } from './console.ts';
-import { NETWORK_FILES } from './network.ts';
+import { LAUNCH, removeLaunchFolder } from '../launch-folder.ts';
+import { Console, streamFiles } from './console.ts';
 
 /** On a detached container of ours; kept with its state, so that a new wherryd finds everything again. */
 export const FOLDER = 'org.wherry.launch.folder';
 /** `true`: deleted at its end. */
 export const REMOVE = 'org.wherry.launch.remove';
-export const LAUNCH = 'launch';
 
 export interface LaunchesOptions {
   runtime: ContainerRuntime;
@@ -50,8 +50,8 @@ export class Launches {
 
   /** Of a create that failed. */
   discard(key: ContainerKey): void {
-    this.#consoles.get(nameOf(key))?.close();
-    this.#consoles.delete(nameOf(key));
+    this.#consoles.get(keyName(key))?.close();
+    this.#consoles.delete(keyName(key));
   }
 
   /** failed-precondition where the container was not launched detached. */
@@ -81,14 +81,14 @@ export class Launches {
   #open(state: ContainerState): Console | undefined {
     const folder = this.#folderOf(state);
     if (folder === undefined) return undefined;
-    return this.#consoles.get(nameOf(state.key)) ?? this.#listen(state.key, folder);
+    return this.#consoles.get(keyName(state.key)) ?? this.#listen(state.key, folder);
   }
 
   #listen(key: ContainerKey, folder: string): Console {
     const warn = (problem: string) =>
       this.#options.warn('output of a container is lost', { id: key.id, error: problem });
     const console = Console.open(folder, warn);
-    this.#consoles.set(nameOf(key), console);
+    this.#consoles.set(keyName(key), console);
     return console;
   }
 
@@ -103,15 +103,15 @@ export class Launches {
     if (event.type === 'exited') this.#ended(event.state);
     if (event.type !== 'deleted') return;
     const folder = this.#folderOf(event.state);
-    const console = this.#consoles.get(nameOf(event.state.key));
-    this.#consoles.delete(nameOf(event.state.key));
+    const console = this.#consoles.get(keyName(event.state.key));
+    this.#consoles.delete(keyName(event.state.key));
     console?.close();
-    if (folder !== undefined) void this.#remove(folder);
+    if (folder !== undefined) void this.#remove(folder, console);
   }
 
   #ended(state: ContainerState): void {
     if (state.annotations[REMOVE] !== 'true' || this.#folderOf(state) === undefined) return;
-    const console = this.#consoles.get(nameOf(state.key));
+    const console = this.#consoles.get(keyName(state.key));
     const removed = async (): Promise<void> => {
       await console?.ended;
       await this.#options.runtime.delete(state.key, false, { requestId: 'launch --rm' });
@@ -125,17 +125,11 @@ export class Launches {
     });
   }
 
-  /** Only files of known names and empty folders: whatever went wrong, nothing of the host's is below them. */
-  async #remove(folder: string): Promise<void> {
-    for (const name of [...streamFiles, LOG, `${LOG}.1`, ...NETWORK_FILES])
-      await unlink(join(folder, name)).catch(() => {});
-    await rmdir(join(folder, 'rootfs')).catch(() => {});
-    await rmdir(folder).catch((error: unknown) => {
+  async #remove(folder: string, console?: Console): Promise<void> {
+    // By the log's own hand, or what is on its way to it would make it anew.
+    await console?.log.remove();
+    await removeLaunchFolder(folder).catch((error: unknown) => {
       this.#options.warn('a folder of launch was left behind', { folder, error: String(error) });
     });
   }
-}
-
-function nameOf({ scope, namespace, id }: ContainerKey): string {
-  return JSON.stringify([scope, namespace, id]);
 }

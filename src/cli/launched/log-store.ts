@@ -18,6 +18,11 @@ export interface LogRecord {
 export const LOG_LIMIT = 4 * 2 ** 20;
 const NEWLINE = 10;
 
+/** The file to which the newer one is renamed when it is full. */
+export function olderOf(path: string): string {
+  return `${path}.1`;
+}
+
 export class LogStore {
   readonly #path: string;
   readonly #limit: number;
@@ -75,7 +80,7 @@ export class LogStore {
   async remove(): Promise<void> {
     this.#closed = true;
     await this.#next(async () => {
-      for (const path of [this.#path, `${this.#path}.1`]) await unlink(path).catch(() => {});
+      for (const path of [this.#path, olderOf(this.#path)]) await unlink(path).catch(() => {});
     });
   }
 
@@ -91,7 +96,7 @@ export class LogStore {
       () => 0,
     );
     if (this.#size > 0 && this.#size + bytes.length > this.#limit) {
-      await rename(this.#path, `${this.#path}.1`);
+      await rename(this.#path, olderOf(this.#path));
       this.#size = 0;
     }
     await appendFile(this.#path, bytes, { mode: 0o600 });
@@ -100,7 +105,7 @@ export class LogStore {
 
   async #read(tail: number | undefined): Promise<LogRecord[]> {
     const nothing = () => Buffer.alloc(0);
-    const older = await readFile(`${this.#path}.1`).catch(nothing);
+    const older = await readFile(olderOf(this.#path)).catch(nothing);
     const records = [...decode(older), ...decode(await readFile(this.#path).catch(nothing))];
     return tail === undefined ? records : lastLines(records, tail);
   }

@@ -2,9 +2,10 @@
  * A network for `launch --network pasta`: pasta(1) connects the container's network namespace to the host's network from outside,
  * for root and for ordinary users alike. It is started by a hook once the namespace is there, and ends with it.
  */
-import { access, constants, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WherryError } from '../../errors.ts';
+import { findProgram } from '../../linux/program-path.ts';
 import type { Hook, Mount } from '../../oci/types.ts';
 
 /** Files of /etc that a launch's folder holds. */
@@ -15,14 +16,8 @@ const SYSTEMD_RESOLV = '/run/systemd/resolve/resolv.conf';
 
 /** The program on the caller's PATH; failed-precondition with what to install. */
 export async function findPasta(path: string): Promise<string> {
-  for (const folder of path.split(':').filter((part) => part.startsWith('/'))) {
-    const file = join(folder, 'pasta');
-    const found = await access(file, constants.X_OK).then(
-      () => true,
-      () => false,
-    );
-    if (found) return file;
-  }
+  const found = await findProgram('pasta', path);
+  if (found !== undefined) return found;
   throw new WherryError(
     'failed-precondition',
     '--network pasta needs the program pasta, which is not in PATH',

@@ -1,22 +1,15 @@
 /** Flags of `launch` that need more than a look: environment files, volumes, capabilities. */
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { WherryError } from '../../errors.ts';
 import { capabilityNumbers } from '../../oci/names.ts';
 import type { Mount } from '../../oci/types.ts';
 import { reason } from '../bundle.ts';
+import { readCallerFile } from '../caller-file.ts';
 import { type CommandContext, callerPath } from '../context.ts';
 import { assertSameView } from '../namespaces.ts';
-import { shown } from '../parse.ts';
+import { invalidValue, shown } from '../parse.ts';
 
 const ENV_FILE_MAX = 2 ** 20;
-
-function invalid(flag: string, value: string, expected: string): WherryError {
-  return new WherryError(
-    'invalid-argument',
-    `invalid value "${shown(value)}" for flag ${flag}: ${expected}`,
-    { path: flag },
-  );
-}
 
 /** --env-file and --env, in this order; as in docker, a variable that the caller does not have is not set. */
 export async function environment(context: CommandContext, terminal: boolean): Promise<string[]> {
@@ -25,7 +18,7 @@ export async function environment(context: CommandContext, terminal: boolean): P
   const take = (entry: string, flag: string): void => {
     const name = entry.split('=', 1)[0]!;
     if (name === '')
-      throw invalid(flag, entry, 'expected KEY=VALUE, or KEY to hand on the value of the caller');
+      throw invalidValue(flag, entry, 'expected KEY=VALUE, or KEY to hand on the value of the caller');
     if (name !== entry) variables.push(entry);
     else if (callers[name] !== undefined) variables.push(`${name}=${callers[name]}`);
   };
@@ -38,22 +31,9 @@ export async function environment(context: CommandContext, terminal: boolean): P
 
 /** docker's format: a variable a line; empty lines and those that begin with # are passed over; nothing is unquoted. */
 async function envLines(context: CommandContext, file: string): Promise<string[]> {
-  const path = callerPath(context, file);
-  await assertSameView(context.session, path, '--env-file');
-  let text: string;
-  try {
-    const { size } = await stat(path);
-    if (size > ENV_FILE_MAX)
-      throw invalid('--env-file', file, `the file has ${size} bytes, at most ${ENV_FILE_MAX} are read`);
-    text = await readFile(path, 'utf8');
-  } catch (error) {
-    if (error instanceof WherryError) throw error;
-    throw new WherryError('not-found', `open ${file}: ${reason(error)}`, {
-      path: '--env-file',
-      cause: error,
-    });
-  }
-  return text
+  const bytes = await readCallerFile(context, file, '--env-file', ENV_FILE_MAX);
+  return bytes
+    .toString('utf8')
     .split(/\r?\n/)
     .map((line) => line.trimStart())
     .filter((line) => line !== '' && !line.startsWith('#'));
@@ -80,7 +60,7 @@ export async function volumes(context: CommandContext): Promise<Mount[]> {
   for (const entry of context.flags.list('volume')) {
     const [host = '', inside = '', options, ...more] = entry.split(':');
     if (host === '' || !inside.startsWith('/') || inside === '/' || more.length > 0)
-      throw invalid(
+      throw invalidValue(
         '--volume',
         entry,
         'expected HOST:INSIDE or HOST:INSIDE:OPTIONS with an absolute path inside',
@@ -88,7 +68,7 @@ export async function volumes(context: CommandContext): Promise<Mount[]> {
     const wanted = options === undefined || options === '' ? [] : options.split(',');
     const strange = wanted.find((option) => !VOLUME_OPTIONS.has(option));
     if (strange !== undefined)
-      throw invalid(
+      throw invalidValue(
         '--volume',
         entry,
         `unknown option "${shown(strange)}"; there are ${[...VOLUME_OPTIONS].join(', ')}`,
@@ -119,7 +99,7 @@ export function capabilities(context: CommandContext, base: readonly string[]): 
     context.flags.list(flag).map((text) => {
       const name = text.toUpperCase() === 'ALL' ? 'ALL' : `CAP_${text.toUpperCase().replace(/^CAP_/, '')}`;
       if (name !== 'ALL' && !capabilityNumbers.has(name))
-        throw invalid(`--${flag}`, text, 'no such capability; write a name such as NET_ADMIN, or ALL');
+        throw invalidValue(`--${flag}`, text, 'no such capability; write a name such as NET_ADMIN, or ALL');
       return name;
     });
   const add = named('cap-add');
