@@ -4,6 +4,7 @@
  */
 import { closeSync, openSync, readFileSync, renameSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { keyName } from '../../src/container/key.ts';
 import type { ContainerKey, ExitInfo, RuntimeEvent } from '../../src/container/types.ts';
 import { Envelope } from '../gen/containerd/services/events/ttrpc/v1/events.ts';
 import type { Logger } from '../log.ts';
@@ -81,7 +82,7 @@ export class EventJournal {
 
   /** True for an event that comes once in a container's life and has come. */
   has(event: RuntimeEvent): boolean {
-    return this.#told.get(nameOf(event.state.key))?.told.includes(event.type) === true;
+    return this.#told.get(keyName(event.state.key))?.told.includes(event.type) === true;
   }
 
   /** Its number, for `delivered`. */
@@ -120,7 +121,7 @@ export class EventJournal {
     this.#waiting.set(line.n, line);
     if (line.type === 'deleted') this.#deleted.push(line);
     if (!ONCE.has(line.type)) return;
-    const name = nameOf(line.key);
+    const name = keyName(line.key);
     if (line.type === 'created') this.#told.delete(name);
     const entry = this.#told.get(name) ?? { key: line.key, told: [] };
     entry.told.push(line.type);
@@ -149,7 +150,7 @@ export class EventJournal {
       try {
         const line = JSON.parse(part) as Line;
         if ('done' in line) this.#waiting.delete(line.done);
-        else if ('told' in line) this.#told.set(nameOf(line.key), line);
+        else if ('told' in line) this.#told.set(keyName(line.key), line);
         else {
           this.#take(line);
           this.#next = Math.max(this.#next, line.n + 1);
@@ -172,7 +173,7 @@ export class EventJournal {
       ...this.#waiting.values(),
     ];
     for (const [name, { told }] of this.#told) {
-      if (told.includes('deleted') && !this.#deleted.some(({ key }) => nameOf(key) === name))
+      if (told.includes('deleted') && !this.#deleted.some(({ key }) => keyName(key) === name))
         this.#told.delete(name);
     }
     const text = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
@@ -182,8 +183,4 @@ export class EventJournal {
     this.#bytes = this.#floor = text.length;
     return openSync(this.#path, 'a', 0o600);
   }
-}
-
-function nameOf({ scope, namespace, id }: ContainerKey): string {
-  return `${scope}\0${namespace}\0${id}`;
 }

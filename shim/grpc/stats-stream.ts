@@ -3,6 +3,7 @@
  * waits for each container; a sample that comes before its predecessor was taken replaces it and is counted.
  */
 import type { CgroupStats } from '../../src/cgroup/stats.ts';
+import { keyName } from '../../src/container/key.ts';
 import type { ContainerKey, ContainerState } from '../../src/container/types.ts';
 import { WherryError } from '../../src/errors.ts';
 import type { Duration } from '../gen/google/protobuf/duration.ts';
@@ -77,10 +78,10 @@ export class StatsStream {
     this.source = source;
     this.sink = sink;
     this.intervalMs = intervalMs;
-    const single = typeof subject === 'string' ? undefined : nameOf(subject.key);
+    const single = typeof subject === 'string' ? undefined : keyName(subject.key);
     this.single = single;
     this.unsubscribe = runtime.onEvent(({ type, state }) => {
-      const name = nameOf(state.key);
+      const name = keyName(state.key);
       if (type === 'created' && state.key.namespace === subject) this.add(state);
       else if (type === 'exited') void this.finish(name);
       else if (type === 'deleted') void this.finish(name);
@@ -99,7 +100,7 @@ export class StatsStream {
   }
 
   private add(state: ContainerState): void {
-    const name = nameOf(state.key);
+    const name = keyName(state.key);
     if (state.status === 'creating' || this.subjects.has(name)) return;
     const subject: Subject = {
       key: state.key,
@@ -173,8 +174,4 @@ export class StatsStream {
       return;
     }
   }
-}
-
-function nameOf(key: ContainerKey): string {
-  return `${key.scope}\0${key.namespace}\0${key.id}`;
 }

@@ -2,6 +2,8 @@
  * containerd's task service, once for every transport and for versions 2 and 3. Here a request becomes a call of the runtime
  * core and its answer a message; texts and codes are those that containerd, docker and CRI look for. No mounts, no processes, no sockets.
  */
+
+import { keyName } from '../../src/container/key.ts';
 import type { ContainerKey, ContainerState, ExitInfo } from '../../src/container/types.ts';
 import { type ErrorKind, WherryError } from '../../src/errors.ts';
 import { parseResources } from '../../src/oci/parts.ts';
@@ -74,7 +76,7 @@ const statuses: Readonly<Record<ContainerState['status'], Status>> = {
 export function createTaskService(options: TaskServiceOptions): TaskService {
   const { runtime, groups, log } = options;
   const deleted = new DeletedTasks();
-  for (const { key, exit } of options.deleted ?? []) deleted.restore(nameOf(key), exit);
+  for (const { key, exit } of options.deleted ?? []) deleted.restore(keyName(key), exit);
 
   /** The container that a request names; not-found for one that is not there yet. */
   function lookup(request: { id: string }, context: CallContext): ContainerState {
@@ -123,7 +125,7 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
         );
       }
     }
-    deleted.forget(nameOf(key));
+    deleted.forget(keyName(key));
     const ofContainerd = context.scope !== '';
     const address = groups.joined(context, key.id);
     const group = groups.settings(context, key.id);
@@ -205,7 +207,7 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
 
   async function remove(request: task.DeleteRequest, context: CallContext): Promise<task.DeleteResponse> {
     const key = keyOf(request.id, context);
-    const name = nameOf(key);
+    const name = keyName(key);
     if (deleted.get(name) === undefined) lookup(request, context);
     try {
       // Without the caller's signal: a removal that has begun is finished whoever still listens.
@@ -350,7 +352,7 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
     Connect: unary({ request: task.ConnectRequest, response: task.ConnectResponse, handle: connect }),
     Shutdown: unary({ request: task.ShutdownRequest, response: Empty, handle: shutdown }),
   };
-  return { methods, deleted: (key) => deleted.get(nameOf(key)) };
+  return { methods, deleted: (key) => deleted.get(keyName(key)) };
 }
 
 function keyOf(id: string, context: CallContext): ContainerKey {
@@ -359,10 +361,6 @@ function keyOf(id: string, context: CallContext): ContainerKey {
     namespace: requireName('namespace', context.namespace),
     id: requireName('id', id),
   };
-}
-
-function nameOf(key: ContainerKey): string {
-  return `${key.scope}\0${key.namespace}\0${key.id}`;
 }
 
 function operation(context: CallContext): { requestId: string; signal: AbortSignal } {

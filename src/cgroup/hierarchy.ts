@@ -7,6 +7,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { basename, relative } from 'node:path';
+import { parseMountinfo } from '../linux/mountinfo.ts';
 
 /** hybrid: v1 controllers with a cgroup2 mount beside them; none: no cgroup filesystem is mounted. */
 export type CgroupMode = 'v1' | 'hybrid' | 'v2' | 'none';
@@ -97,7 +98,8 @@ export function describeCgroups(sources: CgroupSources): CgroupHost {
   const known = new Set(parseControllers(sources.cgroups));
   const v1: Hierarchy[] = [];
   let unified: Hierarchy | undefined;
-  for (const { type, mountPoint, root, options } of mountsOf(sources.mountinfo)) {
+  for (const { type, place: mountPoint, root, options } of parseMountinfo(sources.mountinfo)) {
+    if (type !== 'cgroup' && type !== 'cgroup2') continue;
     const controllers =
       type === 'cgroup2' ? [] : options.filter((option) => known.has(option) || option.startsWith('name='));
     const found = {
@@ -146,40 +148,6 @@ function parseControllers(text: string): string[] {
     .filter((fields) => fields.length >= 4 && !fields[0]!.startsWith('#') && fields[3] === '1')
     .map((fields) => fields[0]!);
   return names.length === 0 ? KNOWN_CONTROLLERS : names;
-}
-
-interface CgroupMount {
-  mountPoint: string;
-  root: string;
-  type: 'cgroup' | 'cgroup2';
-  options: string[];
-}
-
-function mountsOf(mountinfo: string): CgroupMount[] {
-  const mounts: CgroupMount[] = [];
-  for (const line of mountinfo.split('\n')) {
-    // "36 35 98:0 ROOT POINT rw,noatime [optional fields] - TYPE SOURCE SUPER-OPTIONS"
-    const dash = line.indexOf(' - ');
-    if (dash < 0) continue;
-    const [type, , options] = line.slice(dash + 3).split(' ');
-    if (type !== 'cgroup' && type !== 'cgroup2') continue;
-    const [, , , root, mountPoint] = line.slice(0, dash).split(' ');
-    if (root === undefined || mountPoint === undefined) continue;
-    mounts.push({
-      type,
-      root: decodeOctal(root),
-      mountPoint: decodeOctal(mountPoint),
-      options: (options ?? '').split(','),
-    });
-  }
-  return mounts;
-}
-
-/** The kernel writes space, tab, newline and backslash in these fields as three octal digits. */
-function decodeOctal(field: string): string {
-  return field.replaceAll(/\\([0-7]{3})/g, (_, digits: string) =>
-    String.fromCharCode(Number.parseInt(digits, 8)),
-  );
 }
 
 /** Containers' own mounts of a hierarchy may be visible too: the one below /sys/fs/cgroup is the host's. */

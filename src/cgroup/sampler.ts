@@ -1,4 +1,5 @@
 /** One stream of samples for each container, however many watch it: the kernel's counters are read once for all of them. */
+import { keyName } from '../container/key.ts';
 import type { ContainerKey, ContainerRuntime, RuntimeEvent } from '../container/types.ts';
 import type { CgroupStats } from './stats.ts';
 
@@ -54,7 +55,7 @@ export class StatsHub {
     onSample: (stats: CgroupStats) => void,
     onEnd: () => void,
   ): () => void {
-    const name = JSON.stringify([key.scope, key.namespace, key.id]);
+    const name = keyName(key);
     let sampler = this.#samplers.get(name);
     if (sampler === undefined) {
       sampler = new Sampler({ ...key }, this.#source, this.#clock, () => this.#drop(name));
@@ -66,8 +67,7 @@ export class StatsHub {
 
   #told(event: RuntimeEvent): void {
     if (event.type !== 'exited' && event.type !== 'deleted') return;
-    const { scope, namespace, id } = event.state.key;
-    this.#samplers.get(JSON.stringify([scope, namespace, id]))?.finish();
+    this.#samplers.get(keyName(event.state.key))?.finish();
   }
 
   #drop(name: string): void {

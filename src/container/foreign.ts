@@ -77,10 +77,9 @@ export async function removeForeign(found: ForeignContainer, deps: ForeignDepend
     await new Freezer(paths, deps.cgroups.mode, deps).signalAll(SIGKILL, others, false).catch(() => {});
   }
   for (let attempt = 1; ; attempt++) {
-    const result = await keel.play(nextToken(), removeTape(found, deps.cgroups).image, {
-      deadline: PLAY_DEADLINE_MS,
-    });
-    const error = playError(removeTape(found, deps.cgroups), result);
+    const tape = removeTape(found, deps.cgroups);
+    const result = await keel.play(nextToken(), tape.image, { deadline: PLAY_DEADLINE_MS });
+    const error = playError(tape, result);
     if (error === undefined) break;
     if (attempt === TRIES) throw error;
     await new Promise((resolve) => setTimeout(resolve, Math.min(2 ** attempt, 100)));

@@ -5,7 +5,9 @@
  */
 import { join } from 'node:path';
 import { readInRoot } from '../linux/root-file.ts';
+import { isBindMount } from '../oci/mounts.ts';
 import type { Spec } from '../oci/types.ts';
+import { plainPath, splitLayers } from './compile/overlay-text.ts';
 import type { MountSpec } from './types.ts';
 
 const PASSWD_MAX = 256 * 1024;
@@ -44,18 +46,10 @@ export function layersOf(rootfs: string, mounts: readonly MountSpec[]): string[]
   if (root.type === 'overlay') {
     const option = (name: string) =>
       root.options.find((entry) => entry.startsWith(`${name}=`))?.slice(name.length + 1);
-    return [option('upperdir') ?? [], splitLowers(option('lowerdir') ?? '')].flat();
+    const lowers = splitLayers(option('lowerdir') ?? '').filter((layer) => layer !== '');
+    return [option('upperdir') ?? [], lowers.map(plainPath)].flat();
   }
-  if (root.type === 'bind' || root.options.some((entry) => entry === 'bind' || entry === 'rbind'))
-    return [root.source];
+  if (isBindMount(root)) return [root.source];
   // A filesystem on a device: nothing can be read before it is mounted.
   return [join(rootfs)];
-}
-
-/** overlayfs separates lower layers with colons and escapes its own with a backslash. */
-function splitLowers(text: string): string[] {
-  return text
-    .split(/(?<!\\):/)
-    .filter((layer) => layer !== '')
-    .map((layer) => layer.replaceAll(/\\(.)/g, '$1'));
 }

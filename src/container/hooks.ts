@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { WherryError } from '../errors.ts';
 import { errnoText } from '../linux/errno.ts';
 import type { Hook, Hooks } from '../oci/types.ts';
+import { SLOTS_OFFSET } from '../tape/format.ts';
 import { playError, readPage } from '../tape/outcome.ts';
 import { compileHooks, START_RESULT } from './compile/hook-points.ts';
 import {
@@ -42,7 +43,6 @@ export function createDeadline(hooks: Hooks | undefined, limit: number): number 
 }
 
 const SLOT_BYTES = 8;
-const SLOTS_OFFSET = 128;
 
 /** The error of a play in the words of the hook that failed; any other error as it is. */
 export function explainHookError(error: WherryError, page: Uint8Array): WherryError {

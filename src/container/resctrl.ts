@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { WherryError } from '../errors.ts';
+import { parseMountinfo } from '../linux/mountinfo.ts';
 import type { Linux, Spec } from '../oci/types.ts';
 
 /** Absolute paths. */
@@ -81,13 +82,9 @@ export function planResctrl(spec: Spec, id: string): ResctrlPlan | undefined {
   return resctrlPlan(rdt, id, root);
 }
 
-/** Mount point of a resctrl in a mountinfo (proc_pid_mountinfo(5)). */
+/** Where resctrl is mounted, by a mountinfo. */
 export function findResctrl(mountinfo: string): string | undefined {
-  for (const line of mountinfo.split('\n')) {
-    const [left = '', right = ''] = line.split(' - ');
-    if (right.startsWith('resctrl ')) return left.split(' ')[4];
-  }
-  return undefined;
+  return parseMountinfo(mountinfo).find(({ type }) => type === 'resctrl')?.place;
 }
 
 /** Files of kernfs and procfs never block. */

@@ -49,6 +49,7 @@ import { withHome } from './home.ts';
 import { createDeadline, explainHookError, laterHooks, playHooks, startHooksEnd } from './hooks.ts';
 import { entriesOf } from './host-entries.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
+import { keyName } from './key.ts';
 import { addMounts, type LiveMountsDependencies, removeMounts } from './live-mounts.ts';
 import { Loggers } from './loggers.ts';
 import { checkLabels } from './lsm.ts';
@@ -228,7 +229,7 @@ export class Runtime implements ContainerRuntime {
   }
 
   async create(request: CreateRequest, context: OperationContext): Promise<ContainerState> {
-    const name = nameOf(request.key);
+    const name = keyName(request.key);
     const earlier = this.#containers.get(name);
     if (earlier?.unsettled !== undefined) {
       await earlier.unsettled.promise;
@@ -371,7 +372,7 @@ export class Runtime implements ContainerRuntime {
   }
 
   find(key: ContainerKey): ContainerState | undefined {
-    return this.#containers.get(nameOf(key))?.snapshot();
+    return this.#containers.get(keyName(key))?.snapshot();
   }
 
   list(filter: Partial<ContainerKey> = {}): ContainerState[] {
@@ -478,7 +479,7 @@ export class Runtime implements ContainerRuntime {
   }
 
   noteExit(key: ContainerKey, waitStatus: number): void {
-    const record = this.#containers.get(nameOf(key));
+    const record = this.#containers.get(keyName(key));
     if (record !== undefined) this.#exited(record, waitStatus, new Date());
   }
 
@@ -653,7 +654,7 @@ export class Runtime implements ContainerRuntime {
   }
 
   noteExecExit(key: ContainerKey, execId: string, waitStatus: number): void {
-    const record = this.#containers.get(nameOf(key));
+    const record = this.#containers.get(keyName(key));
     if (record !== undefined) this.#execs.noteExit(record, execId, exitStatusOf(waitStatus));
   }
 
@@ -1110,12 +1111,12 @@ export class Runtime implements ContainerRuntime {
   }
 
   #remember(record: ContainerRecord): void {
-    this.#containers.set(nameOf(record.key), record);
+    this.#containers.set(keyName(record.key), record);
     this.#byToken.set(record.token, record);
   }
 
   #forget(record: ContainerRecord): void {
-    this.#containers.delete(nameOf(record.key));
+    this.#containers.delete(keyName(record.key));
     this.#byToken.delete(record.token);
   }
 
@@ -1128,7 +1129,7 @@ export class Runtime implements ContainerRuntime {
   }
 
   #get(key: ContainerKey): ContainerRecord {
-    const record = this.#containers.get(nameOf(key));
+    const record = this.#containers.get(keyName(key));
     if (record === undefined) throw notFound();
     return record;
   }
@@ -1174,10 +1175,6 @@ function rootfsOf(spec: Spec, bundle: string): string {
 export function exitStatusOf(waitStatus: number): number {
   const signal = waitStatus & 0x7f;
   return signal === 0 ? (waitStatus >> 8) & 0xff : 128 + signal;
-}
-
-function nameOf(key: ContainerKey): string {
-  return `${key.scope}\0${key.namespace}\0${key.id}`;
 }
 
 function logFields(key: ContainerKey): Record<string, unknown> {

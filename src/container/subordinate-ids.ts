@@ -2,9 +2,10 @@
  * Which ids an ordinary user may map into a user namespace: the own one, which the kernel allows by itself, and the ranges of
  * subuid(5) and subgid(5), which newuidmap(1) and newgidmap(1) write. Read anew for each container: the files are small, and change.
  */
-import { constants, readFileSync } from 'node:fs';
-import { access, readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { findProgram } from '../linux/program-path.ts';
 import type { LinuxIdMapping } from '../oci/types.ts';
 import type { IdHelpers } from './compile/input.ts';
 
@@ -36,7 +37,7 @@ export interface IdSources {
   noNewPrivileges: boolean;
 }
 
-const usualFolders = ['/usr/bin', '/bin', '/usr/local/bin'];
+const USUAL_PATH = '/usr/bin:/bin:/usr/local/bin';
 
 export async function subordinatesOf(user: UserIds, sources = realSources()): Promise<Subordinates> {
   const read = (name: string) => readFile(join(sources.etc, name), 'utf8').catch(() => '');
@@ -44,8 +45,8 @@ export async function subordinatesOf(user: UserIds, sources = realSources()): Pr
     read('passwd'),
     read('subuid'),
     read('subgid'),
-    find('newuidmap', sources.path),
-    find('newgidmap', sources.path),
+    findProgram('newuidmap', `${sources.path}:${USUAL_PATH}`),
+    findProgram('newgidmap', `${sources.path}:${USUAL_PATH}`),
   ]);
   const entry = passwd
     .split('\n')
@@ -98,19 +99,6 @@ export function wholeMapping(own: number, ranges: readonly IdRange[]): LinuxIdMa
 /** Every id of it lies in one of the ranges; the helpers ask for one range that has all of a line. */
 export function covered({ hostID, size }: LinuxIdMapping, ranges: readonly IdRange[]): boolean {
   return ranges.some(({ first, count }) => hostID >= first && hostID + size <= first + count);
-}
-
-async function find(program: string, path: string): Promise<string | undefined> {
-  const folders = [...path.split(':').filter((folder) => folder.startsWith('/')), ...usualFolders];
-  for (const folder of folders) {
-    const file = join(folder, program);
-    const usable = await access(file, constants.X_OK).then(
-      () => true,
-      () => false,
-    );
-    if (usable) return file;
-  }
-  return undefined;
 }
 
 function realSources(): IdSources {

@@ -46,3 +46,10 @@ export function libc(): LibraryHandle {
 export function readMemory(address: Pointer, type: string, count: number): number[] {
   return koffi.decode(address as object, type, count) as number[];
 }
+
+/** A call of a C function on libuv's pool: `call` hands `done` on to the function's async form. */
+export function inPool<T>(call: (done: (error: unknown, value: T) => void) => void): Promise<T> {
+  return new Promise((resolve, reject) => {
+    call((error, value) => (error ? reject(error) : resolve(value)));
+  });
+}

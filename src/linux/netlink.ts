@@ -2,7 +2,8 @@
  * rtnetlink(7) messages as bytes, for tapes to send, and what wherryd itself asks of the kernel before: a device's number and its
  * addresses. The two questions are sent on libuv's pool, as the kernel may hold its network lock for a while.
  */
-import { type KoffiFunc, libc } from './library.ts';
+import { AF_NETLINK, SOCK_CLOEXEC, SOCK_RAW, SOL_SOCKET } from './constants.ts';
+import { inPool, type KoffiFunc, libc } from './library.ts';
 
 export const NETLINK_ROUTE = 0;
 export const NLM_F_REQUEST = 1;
@@ -135,9 +136,6 @@ export function parseAddress(body: Buffer, index: number): NetAddress | undefine
   return { family: body.readUInt8(0), prefix: body.readUInt8(1), attributes: Buffer.concat(kept) };
 }
 
-const AF_NETLINK = 16;
-const SOCK_RAW_CLOEXEC = 0x80003;
-const SOL_SOCKET = 1;
 const SO_RCVTIMEO = 20;
 const TIMEOUT_SECONDS = 10;
 const ANSWER_BYTES = 64 * 1024;
@@ -167,7 +165,7 @@ function load(): Calls {
 /** A device of this process's network namespace; undefined: there is none of this name. Rejects when the kernel does not answer. */
 export async function readNetDevice(name: string): Promise<NetDevice | undefined> {
   const { socket, setsockopt, close } = load();
-  const descriptor = socket(AF_NETLINK, SOCK_RAW_CLOEXEC, NETLINK_ROUTE);
+  const descriptor = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
   if (descriptor < 0) throw new Error('cannot make a netlink socket');
   try {
     const timeout = Buffer.alloc(16);
@@ -199,19 +197,13 @@ export async function readNetDevice(name: string): Promise<NetDevice | undefined
 const anyAddress: NetAddress = { family: 0, prefix: 0, attributes: new Uint8Array() };
 
 async function say(descriptor: number, bytes: Buffer): Promise<void> {
-  const sent = await inPool((done) => load().send.async(descriptor, bytes, bytes.length, 0, done));
-  if (sent !== bytes.length) throw new Error('the kernel takes no netlink message');
+  const sent = await inPool<number>((done) => load().send.async(descriptor, bytes, bytes.length, 0, done));
+  if (Number(sent) !== bytes.length) throw new Error('the kernel takes no netlink message');
 }
 
 async function hear(descriptor: number): Promise<Buffer> {
   const bytes = Buffer.alloc(ANSWER_BYTES);
-  const length = await inPool((done) => load().recv.async(descriptor, bytes, bytes.length, 0, done));
+  const length = await inPool<number>((done) => load().recv.async(descriptor, bytes, bytes.length, 0, done));
   if (length <= 0) throw new Error('the kernel gives no answer over netlink');
   return bytes.subarray(0, length);
-}
-
-function inPool(call: (done: (error: unknown, value: number) => void) => void): Promise<number> {
-  return new Promise((resolve, reject) => {
-    call((error, value) => (error ? reject(error) : resolve(Number(value))));
-  });
 }

@@ -14,7 +14,7 @@ import {
   RESOLVE_IN_ROOT,
   RESOLVE_NO_MAGICLINKS,
 } from './constants.ts';
-import { type KoffiFunc, libc } from './library.ts';
+import { inPool, type KoffiFunc, libc } from './library.ts';
 import { openHow } from './structs.ts';
 import { syscallNumber } from './syscalls.ts';
 
@@ -103,10 +103,4 @@ async function open(directory: number, path: string, flags: number, resolve: num
     );
   }
   return result;
-}
-
-function inPool<T>(call: (done: (error: unknown, value: T) => void) => void): Promise<T> {
-  return new Promise((resolve, reject) => {
-    call((error, value) => (error ? reject(error) : resolve(value)));
-  });
 }

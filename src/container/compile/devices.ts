@@ -10,6 +10,7 @@ import {
   S_IFCHR,
   S_IFIFO,
 } from '../../linux/constants.ts';
+import { isBindMount } from '../../oci/mounts.ts';
 import type { LinuxDevice, Mount, Spec } from '../../oci/types.ts';
 import type { Reg } from '../../tape/refs.ts';
 import { components, type Program } from './program.ts';
@@ -33,17 +34,15 @@ const links = [
 ] as const;
 
 const isDev = ({ destination }: Mount): boolean => components(destination).join('/') === 'dev';
-const isBind = ({ type, options = [] }: Mount): boolean =>
-  type === 'bind' || options.includes('bind') || options.includes('rbind');
 
 /** /dev is a filesystem that is mounted anew. */
 export function ownsDev(spec: Spec): boolean {
-  return (spec.mounts ?? []).some((mount) => isDev(mount) && !isBind(mount));
+  return (spec.mounts ?? []).some((mount) => isDev(mount) && !isBindMount(mount));
 }
 
 /** A /dev that is bound in whole is somebody else's and is not filled, as runc has it. */
 function bindsDev(spec: Spec): boolean {
-  return (spec.mounts ?? []).some((mount) => isDev(mount) && isBind(mount));
+  return (spec.mounts ?? []).some((mount) => isDev(mount) && isBindMount(mount));
 }
 
 export function makeDevices(program: Program, spec: Spec, bind = false): void {
@@ -57,26 +56,12 @@ export function makeDevices(program: Program, spec: Spec, bind = false): void {
 }
 
 function makeDefaults(program: Program, binds: boolean): void {
-  const { tape } = program;
   program.step('linux.devices', 'make the default devices');
   const dev = program.openInRoot(program.root, 'dev', O_PATH | O_DIRECTORY);
-  for (const [name, major, minor] of defaultDevices) {
-    if (binds) {
-      bindDevice(program, `/dev/${name}`);
-      continue;
-    }
-    const there = tape.label('there');
-    tape.syscall('mknodat', [dev, name, S_IFCHR | 0o666, deviceNumber(major, minor)], {
-      on: { EEXIST: there },
-    });
-    tape.place(there);
-  }
+  if (binds) for (const [name] of defaultDevices) bindDevice(program, `/dev/${name}`);
+  else makeNodes(program, dev, 'EEXIST');
   program.step('', 'link /dev/fd and the standard streams');
-  for (const [to, name] of links) {
-    const there = tape.label('there');
-    tape.syscall('symlinkat', [to, dev, name], { on: { EEXIST: there } });
-    tape.place(there);
-  }
+  makeLinks(program, dev, 'EEXIST');
   program.close(dev);
 }
 
@@ -90,18 +75,31 @@ function completeDev(program: Program): void {
   tape.place(made);
   const none = tape.label('no_dev');
   const dev = program.openInRoot(program.root, 'dev', O_PATH | O_DIRECTORY, { on: { any: none } });
-  for (const [name, major, minor] of defaultDevices) {
-    const next = tape.label('next');
-    tape.syscall('mknodat', [dev, name, S_IFCHR | 0o666, deviceNumber(major, minor)], { on: { any: next } });
-    tape.place(next);
-  }
-  for (const [to, name] of links) {
-    const next = tape.label('next');
-    tape.syscall('symlinkat', [to, dev, name], { on: { any: next } });
-    tape.place(next);
-  }
+  makeNodes(program, dev, 'any');
+  makeLinks(program, dev, 'any');
   program.close(dev);
   tape.place(none);
+}
+
+/** What may be in the way of one: then it is left out. */
+type Obstacle = 'EEXIST' | 'any';
+const labels = { EEXIST: 'there', any: 'next' } as const;
+
+function makeNodes({ tape }: Program, dev: Reg, obstacle: Obstacle): void {
+  for (const [name, major, minor] of defaultDevices) {
+    const next = tape.label(labels[obstacle]);
+    const args = [dev, name, S_IFCHR | 0o666, deviceNumber(major, minor)];
+    tape.syscall('mknodat', args, { on: { [obstacle]: next } });
+    tape.place(next);
+  }
+}
+
+function makeLinks({ tape }: Program, dev: Reg, obstacle: Obstacle): void {
+  for (const [to, name] of links) {
+    const next = tape.label(labels[obstacle]);
+    tape.syscall('symlinkat', [to, dev, name], { on: { [obstacle]: next } });
+    tape.place(next);
+  }
 }
 
 /** mknod(2) of a device is nothing that a user namespace's root may do: the host's node is bound instead, as runc does. */

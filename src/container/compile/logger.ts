@@ -3,6 +3,7 @@ import { CLONE_PARENT, F_DUPFD_CLOEXEC } from '../../linux/constants.ts';
 import { errnoNumbers } from '../../linux/errno.ts';
 import { cloneArgs } from '../../linux/structs.ts';
 import type { LoggerPlan } from '../stdio.ts';
+import { failByValue } from './fail-by-value.ts';
 import { makePipe } from './pipe.ts';
 import type { Program } from './program.ts';
 import { register } from './register.ts';
@@ -45,16 +46,7 @@ export function startLogger(
   const error = tape.load(tape.slot(LOGGER_SLOT), 8);
   tape.jumpIfEqual(error, 0, silent);
   program.step('stdout', `start the logger ${logger.path}`);
-  for (const errno of told) {
-    const another = tape.label(`not ${errno}`);
-    const found = tape.label(errno);
-    tape.jumpIfEqual(error, -BigInt(errnoNumbers[errno]), found);
-    tape.jump(another);
-    tape.place(found);
-    tape.fail(errno);
-    tape.place(another);
-  }
-  tape.fail('EIO');
+  failByValue(program, error, told, (errno) => -BigInt(errno));
   tape.place(silent);
   if (logger.mustReport) {
     program.step('stdout', `wait for the logger ${logger.path} to say that it is ready`);

@@ -22,7 +22,7 @@ import { cloneArgs, mountAttr } from '../../linux/structs.ts';
 import type { Reg } from '../../tape/refs.ts';
 import { newFilesystem } from './filesystem.ts';
 import { applyIdMap } from './idmap.ts';
-import { splitLayers } from './overlay-text.ts';
+import { plainPath, splitLayers } from './overlay-text.ts';
 import type { Program } from './program.ts';
 
 /** Result slot for the overlay's descriptor. */
@@ -62,8 +62,7 @@ export function mappedOverlay(
     names.push(name);
     if (layer === '') continue;
     program.step(path, `map the ids of ${layer}`);
-    const plain = layer.replaceAll(/\\(.)/g, '$1');
-    const tree = tape.syscall('open_tree', [AT_FDCWD, plain, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC]);
+    const tree = tape.syscall('open_tree', [AT_FDCWD, plainPath(layer), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC]);
     applyIdMap(program, tree, namespace, false);
     program.setAttributes(tree, { set: MOUNT_ATTR_RDONLY, propagation: MS_PRIVATE });
     tape.syscall('mkdirat', [places, name, 0o700]);

@@ -30,14 +30,14 @@ export function fitOptions(type: string, words: readonly string[]): ShortText | 
   const folder = commonFolder(layers);
   if (folder !== undefined) {
     const text = withLayers(layers.map((layer) => layer.slice(layer === '' ? 0 : folder.length)));
-    if (fits(text)) return { text, folder: plain(folder) };
+    if (fits(text)) return { text, folder: plainPath(folder) };
   }
   const open: { path: string; descriptor: number }[] = [];
   const names = layers.map((layer) => {
     // Between two colons that stand for "data only".
     if (layer === '') return '';
     const descriptor = FIRST_DESCRIPTOR + open.length;
-    open.push({ path: plain(layer), descriptor });
+    open.push({ path: plainPath(layer), descriptor });
     return `/proc/self/fd/${descriptor}`;
   });
   const text = withLayers(names);
@@ -46,13 +46,13 @@ export function fitOptions(type: string, words: readonly string[]): ShortText | 
 
 const fits = (text: string): boolean => Buffer.byteLength(text) <= MOUNT_DATA_MAX;
 
-/** overlayfs separates layers with colons and escapes its own with a backslash. */
+/** overlayfs separates layers with colons and escapes its own with a backslash, which stays (`plainPath`). */
 export function splitLayers(text: string): string[] {
   return text.split(/(?<!\\):/);
 }
 
 /** A path without overlayfs's escapes. */
-const plain = (path: string): string => path.replaceAll(/\\(.)/g, '$1');
+export const plainPath = (path: string): string => path.replaceAll(/\\(.)/g, '$1');
 
 /** With its slash at the end; undefined where a path is relative. */
 function commonFolder(layers: readonly string[]): string | undefined {

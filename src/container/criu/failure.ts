@@ -2,13 +2,13 @@
 import { open } from 'node:fs/promises';
 import { WherryError } from '../../errors.ts';
 import type { AssembledTape } from '../../tape/assemble.ts';
+import { SLOTS_OFFSET } from '../../tape/format.ts';
 import { playError } from '../../tape/outcome.ts';
 import { ANSWER_BYTES, AnswerSlot } from '../compile/criu.ts';
 import { explainHookError } from '../hooks.ts';
 import type { PlayResult } from '../play.ts';
 import { type CriuAnswer, decodeAnswer, RequestType } from './message.ts';
 
-const SLOTS_OFFSET = 128;
 /** Told as errors by criu, which goes on. */
 const harmless = /rlimit: Can't setup|tables-\w+ -V failed|execvp\("ip6?tables|: exited, status/;
 /** As much of the log's end as is looked through. */

@@ -5,7 +5,7 @@
 import { BinaryReader, BinaryWriter } from '@bufbuild/protobuf/wire';
 
 /** enum criu_req_type */
-export const RequestType = { DUMP: 1, RESTORE: 2, PRE_DUMP: 4, NOTIFY: 6, FEATURE_CHECK: 9 } as const;
+export const RequestType = { DUMP: 1, RESTORE: 2, PRE_DUMP: 4, NOTIFY: 6 } as const;
 
 /** enum criu_cg_mode */
 export const CgroupsMode = { ignore: 0, soft: 3, full: 4, strict: 5, default: 6 } as const;
@@ -87,17 +87,6 @@ export function encodeGoOn(): Uint8Array {
     .finish();
 }
 
-/** Which features does this kernel give criu? */
-export function encodeFeatureCheck(): Uint8Array {
-  const features = new BinaryWriter().tag(1, WIRE_VARINT).bool(true).tag(2, WIRE_VARINT).bool(true).finish();
-  return new BinaryWriter()
-    .tag(1, WIRE_VARINT)
-    .int32(RequestType.FEATURE_CHECK)
-    .tag(5, WIRE_BYTES)
-    .bytes(features)
-    .finish();
-}
-
 function encodeOptions(options: CriuOptions): Uint8Array {
   const writer = new BinaryWriter();
   const flag = (field: number, value: boolean | undefined) => {
@@ -170,7 +159,6 @@ export interface CriuAnswer {
   success: boolean;
   /** errno, as criu saw it last. */
   errno?: number;
-  features?: { memoryTracking: boolean; lazyPages: boolean };
 }
 
 /** Reads what there is of an answer whose end may be missing. */
@@ -183,23 +171,10 @@ export function decodeAnswer(bytes: Uint8Array): CriuAnswer {
       if (field === 1) answer.type = reader.int32();
       else if (field === 2) answer.success = reader.bool();
       else if (field === 7) answer.errno = reader.int32();
-      else if (field === 8) answer.features = decodeFeatures(reader.bytes());
       else reader.skip(wire);
     }
   } catch {
     // Cut off: what was read holds.
   }
   return answer;
-}
-
-function decodeFeatures(bytes: Uint8Array): { memoryTracking: boolean; lazyPages: boolean } {
-  const features = { memoryTracking: false, lazyPages: false };
-  const reader = new BinaryReader(bytes);
-  while (reader.pos < reader.len) {
-    const [field, wire] = reader.tag();
-    if (field === 1) features.memoryTracking = reader.bool();
-    else if (field === 2) features.lazyPages = reader.bool();
-    else reader.skip(wire);
-  }
-  return features;
 }

@@ -2,38 +2,14 @@
 import { readFileSync } from 'node:fs';
 import { readlink } from 'node:fs/promises';
 import type { CgroupHost } from '../../cgroup/hierarchy.ts';
+import { type MountInfo, parseMountinfo } from '../../linux/mountinfo.ts';
+import { isBindMount } from '../../oci/mounts.ts';
 import type { Spec } from '../../oci/types.ts';
 import { components } from '../compile/program.ts';
 import type { Named } from './message.ts';
 
-export interface MountPoint {
-  id: number;
-  /** As the process sees it. */
-  place: string;
-  type: string;
-  /** What of the filesystem is mounted. */
-  root: string;
-}
-
-/** proc_pid_mountinfo(5) */
-export function mountPoints(pid: number): MountPoint[] {
+export function mountPoints(pid: number): MountInfo[] {
   return parseMountinfo(readFileSync(`/proc/${pid}/mountinfo`, 'utf8'));
-}
-
-export function parseMountinfo(text: string): MountPoint[] {
-  return text
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => {
-      const fields = line.split(' ');
-      const [id, , , root, place] = fields;
-      const type = fields[fields.indexOf('-') + 1];
-      return { id: Number(id), root: unescaped(root), place: unescaped(place), type: type ?? '' };
-    });
-}
-
-function unescaped(text = ''): string {
-  return text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
 
 /** Cgroup v1 without a cgroup namespace: each hierarchy is a bind mount. */
@@ -68,8 +44,8 @@ async function externalMounts(input: ExternalInput): Promise<Map<string, string>
   const add = async (destination: string, source: string) =>
     all.set(await resolveInRoot(input.root, destination), source);
   for (const { destination, type, source = '', options = [] } of spec.mounts ?? []) {
-    const bind = type === 'bind' || options.includes('bind') || options.includes('rbind');
-    if (bind) await add(destination, source.startsWith('/') ? source : `${bundle}/${source}`);
+    if (isBindMount({ type, options }))
+      await add(destination, source.startsWith('/') ? source : `${bundle}/${source}`);
     if (type === 'cgroup') {
       for (const one of cgroupBinds(spec, cgroups, destination, cgroupPaths))
         await add(one.destination, one.source);
@@ -87,7 +63,7 @@ function devices(spec: Spec): string[] {
 /** For a dump: the place is the name. Masked files have one name together, as in runc's images. */
 export async function dumpedMounts(
   input: ExternalInput,
-  points: readonly MountPoint[],
+  points: readonly MountInfo[],
 ): Promise<Named<string>[]> {
   const byPlace = new Map(points.map((point) => [point.place, point]));
   const names = [...(await externalMounts(input)).keys()].map((place) => ({ key: place, value: place }));

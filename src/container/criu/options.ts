@@ -1,8 +1,6 @@
 /** What a caller may say about a checkpoint and about a restore; one name for what runc, crun and containerd each call their way. */
-import { constants } from 'node:fs';
-import { access, stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import { WherryError } from '../../errors.ts';
+import { findProgram, isProgram } from '../../linux/program-path.ts';
 import type { CgroupsModeName, NetworkLockName } from './message.ts';
 
 interface ImageOptions {
@@ -60,10 +58,8 @@ export async function findCriu({
       hint: '--criu and WHERRY_CRIU name the program criu by its absolute path',
     });
   }
-  const folders = `${searchPath ?? process.env['PATH'] ?? ''}:${USUAL_PATH}`.split(':');
-  for (const folder of folders) {
-    if (folder.startsWith('/') && (await isProgram(join(folder, 'criu')))) return join(folder, 'criu');
-  }
+  const found = await findProgram('criu', `${searchPath ?? process.env['PATH'] ?? ''}:${USUAL_PATH}`);
+  if (found !== undefined) return found;
   throw new WherryError('failed-precondition', 'criu is not installed: it makes and restores checkpoints', {
     hint: 'install criu (4.0 or newer for a new kernel), or name it by --criu or WHERRY_CRIU',
   });
@@ -71,17 +67,7 @@ export async function findCriu({
 
 /** criu would find it. */
 export async function hasProgram(name: string): Promise<boolean> {
-  for (const folder of USUAL_PATH.split(':')) if (await isProgram(join(folder, name))) return true;
-  return false;
-}
-
-async function isProgram(path: string): Promise<boolean> {
-  try {
-    await access(path, constants.X_OK);
-    return (await stat(path)).isFile();
-  } catch {
-    return false;
-  }
+  return (await findProgram(name, USUAL_PATH)) !== undefined;
 }
 
 const DEFAULT_CONFIG = '/etc/criu/runc.conf';

@@ -6,7 +6,7 @@ import { readFileSync, readlinkSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WherryError } from '../../errors.ts';
-import type { MountPoint } from './mounts.ts';
+import type { MountInfo } from '../../linux/mountinfo.ts';
 
 const STREAMS = 3;
 /** In descriptors.json: a file outside of the container, by its name in the image and the path that it had; runc passes over it. */
@@ -19,7 +19,10 @@ export interface DumpedStreams {
   externals: string[];
 }
 
-export async function dumpedStreams(pid: number, mounts: readonly MountPoint[]): Promise<DumpedStreams> {
+export async function dumpedStreams(
+  pid: number,
+  mounts: readonly Pick<MountInfo, 'id'>[],
+): Promise<DumpedStreams> {
   const inside = new Set(mounts.map(({ id }) => id));
   const names: string[] = [];
   const externals: string[] = [];

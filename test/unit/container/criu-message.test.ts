@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { decodeAnswer, encodeGoOn, encodeRequest, RequestType } from '../../../src/container/criu/message.ts';
-import { parseMountinfo } from '../../../src/container/criu/mounts.ts';
 
 test('a request has each option under its number', () => {
   const bytes = encodeRequest(RequestType.DUMP, {
@@ -37,13 +36,4 @@ test('an answer is read as far as it goes', () => {
   assert.deepEqual(decodeAnswer(Buffer.from('08011000380d', 'hex')), { type: 1, success: false, errno: 13 });
   assert.deepEqual(decodeAnswer(Buffer.from('0802100122021007', 'hex')), { type: 2, success: true });
   assert.deepEqual(decodeAnswer(Buffer.from('080110004a20', 'hex')), { type: 1, success: false });
-});
-
-test('mountinfo: places with blanks, types behind any number of optional fields', () => {
-  const text =
-    '36 35 98:0 /null /proc/k\\040core rw,nosuid master:1 shared:2 - tmpfs tmpfs rw\n41 36 0:5 / / rw - ext4 /dev/x rw\n';
-  assert.deepEqual(parseMountinfo(text), [
-    { id: 36, root: '/null', place: '/proc/k core', type: 'tmpfs' },
-    { id: 41, root: '/', place: '/', type: 'ext4' },
-  ]);
 });

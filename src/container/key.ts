@@ -1,0 +1,7 @@
+/** Containers' keys in maps and comparisons. */
+import type { ContainerKey } from './types.ts';
+
+/** Different keys have different names: no part of a key holds a NUL. */
+export function keyName({ scope, namespace, id }: ContainerKey): string {
+  return `${scope}\0${namespace}\0${id}`;
+}
