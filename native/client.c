@@ -18,10 +18,12 @@
 #include "wire.h"
 
 #define ANSWER_TIMEOUT 30000 /* ms until wherryd's first sign, its start included */
+#define END_TIMEOUT 10000    /* ms until keel has gone after its last order: wherryd's end is a part of it */
 
 extern char **environ;
 
 static int server = -1, player = -1, registration = -1, exit_code = -1;
+static int ending = -1; /* keel's pidfd: this command ends it */
 static char run_dir[RUN_DIR_MAX];
 static bool greeted;
 
@@ -217,6 +219,8 @@ static void serve(void)
     for (;;) {
         if (exit_code >= 0 && !output_left()) {
             close(server);
+            if (ending >= 0 && exit_code == 0) /* wherryd ends first, and until then it may write into the run folder */
+                poll(&(struct pollfd){.fd = ending, .events = POLLIN}, 1, END_TIMEOUT);
             end_alone();
             exit(exit_code);
         }
@@ -267,6 +271,8 @@ int main(int argc, char **argv)
             printf("wherryd is not running\n");
             return is(argc, argv, "status") ? 3 : 0;
         }
+        if (is(argc, argv, "stop"))
+            ending = keel_pidfd(server);
         bool found = server >= 0;
         if (!needs_keel && (found ? elsewhere(server) : narrowed(named) != NULL))
             serve_alone(argv);

@@ -22,6 +22,7 @@ void write_all(int fd, const void *bytes, size_t n);
 /* client_start.c */
 bool find_run_dir(char run_dir[RUN_DIR_MAX]); /* true: WHERRY_RUN_DIR names it */
 int connect_keel(const char *run_dir);        /* -1: none is there */
+int keel_pidfd(int keel);                     /* readable when keel has ended; -1: not to be had */
 int start_and_connect(const char *run_dir, bool named);
 bool in_user_namespace(void);
 bool elsewhere(int keel);           /* its mounts, users or process ids are not ours: it cannot act for us */

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -72,6 +73,14 @@ int connect_keel(const char *run_dir)
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || (peer.uid && peer.uid != geteuid()))
         fail(1, "keel.sock belongs to another user's process", path);
     return fd;
+}
+
+int keel_pidfd(int keel)
+{
+    struct ucred peer = {0};
+    socklen_t size = sizeof peer;
+    getsockopt(keel, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+    return (int)syscall(SYS_pidfd_open, peer.pid, 0);
 }
 
 /* --- may this process start the keel of the node? --- */

@@ -28,3 +28,15 @@ test('a container under --root is known to the next wherryd', async () => {
   const links = existsSync(containers) ? readdirSync(containers, { recursive: true }) : [];
   assert.ok(!links.some((path) => String(path).includes(id)), String(links));
 });
+
+test('when `daemon stop` has answered, wherryd has ended and writes nothing more', async () => {
+  for (let round = 0; round < 5; round++) {
+    await using wherry = new Wherry();
+    const status = await wherry.must(['daemon', 'start']).then(() => wherry.must(['daemon', 'status']));
+    const pid = /wherryd: +pid (\d+)/.exec(status)?.[1];
+    assert.ok(pid !== undefined && existsSync(`/proc/${pid}`), status);
+    await wherry.must(['daemon', 'stop']);
+    assert.ok(!existsSync(`/proc/${pid}`), `wherryd ${pid}`);
+    assert.ok(!existsSync(join(wherry.runDir, 'keel.lock')), 'keel is there');
+  }
+});
