@@ -85,9 +85,14 @@ export class OrdinaryUser implements AsyncDisposable {
     return user;
   }
 
-  /** What the user's programs live in. */
+  /** What the user's programs live in: without what other tests have mounted in /tmp, which changes how `launch` shows it. */
   async #enter(): Promise<void> {
-    const script = `mount --bind '${this.folder}/etc' /etc && echo && exec sleep ${LIFETIME_S}`;
+    const script = [
+      `awk '$5 ~ "^/tmp/" { print $5 }' /proc/self/mountinfo | tac | xargs -r umount --lazy`,
+      `mount --bind '${this.folder}/etc' /etc`,
+      `echo`,
+      `exec sleep ${LIFETIME_S}`,
+    ].join(' && ');
     const holder = spawn('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', script], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });

@@ -134,6 +134,11 @@ export async function playPods(node: CriNode, handler: Handler, count: number): 
   });
   note('pods left', (await cri.pods()).length);
   note('containers left', (await cri.containers()).length);
+  // containerd's own shim may have ended before it told; Wherry tells always.
+  await each(async ({ id, server }) => {
+    if (handler === 'runc') return;
+    for (const container of [id, server]) await events.until('/tasks/delete', container);
+  });
   const later = await events.end();
   for (const { index, id, server, job } of pods) {
     for (const [which, container] of Object.entries({ sandbox: id, server, job })) {

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { mounts } from '../../support/cgroups.ts';
@@ -172,8 +172,10 @@ describe('attacks from the root filesystem', () => {
 
   it('the place of /dev/console that is swapped while the terminal is mounted (CVE-2025-52565)', async () => {
     const socket = join(wherry.folder, 'console.s');
-    // Takes the master and drops it: only where the terminal is mounted counts.
-    const server = createServer((connection) => connection.resume());
+    // Whoever has the master keeps it until create has answered: without it the terminal cannot be opened, and no create
+    // gets as far as the mount.
+    const masters: Socket[] = [];
+    const server = createServer({ pauseOnConnect: true }, (connection) => masters.push(connection));
     await new Promise<void>((resolve) => server.listen(socket, resolve));
     const [bundle, id] = await bundleOf('console', {
       // No /dev of ours: it is the image's, and another process holds it, too.
@@ -204,11 +206,13 @@ describe('attacks from the root filesystem', () => {
           worked++;
           await wherry.must(['delete', '--force', name]);
         }
+        for (const master of masters.splice(0)) master.destroy();
         untouched();
         assert.equal(readFileSync(join(decoy, 'secret'), 'utf8'), 'the secret of the host');
       }
       assert.ok(worked > 0, readFileSync(join(wherry.folder, 'console.out'), 'utf8'));
     } finally {
+      for (const master of masters) master.destroy();
       server.close();
     }
   });

@@ -38,6 +38,14 @@ export class TaskEvents {
     await this.#containerd.mustCtr(['container', 'rm', probe]);
   }
 
+  /** A shim's events take a way of their own to containerd: what `#heard` waits for says nothing about them. */
+  async until(topic: string, container: string): Promise<void> {
+    await eventually(
+      `${topic} of ${container}`,
+      () => this.of(container).some((event) => event.startsWith(`${topic} `)) || undefined,
+    );
+  }
+
   async end(): Promise<this> {
     await this.#heard();
     await stop(this.#child);
