@@ -3,7 +3,6 @@
  * (cpusets.rst): what its parent has is copied down. v2 inherits by itself.
  */
 import { posix } from 'node:path';
-import type { LinuxResources } from '../oci/types.ts';
 import type { Hierarchy } from './hierarchy.ts';
 import type { CgroupProbe } from './probe.ts';
 import type { CgroupWrite } from './setting.ts';
@@ -13,10 +12,12 @@ interface CpusetPlace {
   directory: string;
 }
 
-/** Writes for every folder of the path, parents first, that is new or was left empty by whoever made it. */
+/**
+ * Writes for every folder of the path, parents first, that is new or was left empty by whoever made it; the container's own value, written
+ * with the other limits, comes after.
+ */
 export function inheritCpuset(
   { hierarchy, directory }: CpusetPlace,
-  resources: LinuxResources,
   create: readonly string[],
   probe: CgroupProbe,
 ): CgroupWrite[] {
@@ -32,10 +33,19 @@ export function inheritCpuset(
     }
     if (inherited === '') continue;
     for (const folder of empty) {
-      // The container's own value is written with the other limits.
-      if (folder === directory && resources.cpu?.[name]) continue;
-      writes.push({ file: `${folder}/cpuset.${name}`, value: inherited, field: 'linux.cgroupsPath' });
+      const file = `${folder}/cpuset.${name}`;
+      writes.push({ file, value: inherited, field: 'linux.cgroupsPath', above: filesAbove(file, hierarchy) });
     }
   }
   return writes;
+}
+
+/** The same file in the folders between this one and the root of the hierarchy, the highest first. */
+function filesAbove(file: string, { mountPoint }: Hierarchy): string[] {
+  const files: string[] = [];
+  const name = posix.basename(file);
+  let folder = posix.dirname(posix.dirname(file));
+  for (; folder !== mountPoint && folder !== '/'; folder = posix.dirname(folder))
+    files.unshift(posix.join(folder, name));
+  return files;
 }

@@ -110,7 +110,7 @@ export function planCgroup(
     if (settings.some(({ file, value }) => file === 'pids.max' && value === '0')) plan.cloneInto = undefined;
   } else {
     const cpuset = places.find(({ hierarchy }) => hierarchy.controllers.includes('cpuset'));
-    if (cpuset !== undefined) plan.writes.push(...inheritCpuset(cpuset, resources, plan.create, probe));
+    if (cpuset !== undefined) plan.writes.push(...inheritCpuset(cpuset, plan.create, probe));
   }
   for (const setting of settings) plan.writes.push(located(setting, host, plan));
   return plan;

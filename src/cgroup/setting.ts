@@ -22,6 +22,8 @@ export interface CgroupWrite {
   field: string;
   /** Names of errors of open or write that are no failure. */
   mayFail?: string[];
+  /** Files that this one inherits from, the highest first: an empty one (its folder was made anew since) is the reason of an EACCES. */
+  above?: string[];
 }
 
 /** Settings in the order in which they must be written, and what config.json asked for that does nothing here. */

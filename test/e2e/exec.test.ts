@@ -140,7 +140,10 @@ for (const name of ['wherry', 'runc'] as const) {
       });
       assert.equal(result.code, 0);
       const pid = Number(readFileSync(file, 'utf8'));
-      assert.match(readFileSync(`/proc/${pid}/cmdline`, 'utf8'), /^sleep\0/);
+      // runc answers before its own process has become the program.
+      await eventually('the program', () =>
+        readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith('sleep\0') ? true : undefined,
+      );
       assert.ok((await pids(id)).includes(pid));
       process.kill(pid, 'SIGKILL');
     });

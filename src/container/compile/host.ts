@@ -1,7 +1,10 @@
 /** The player's own part of a create tape: what is done on the host before the init is cloned. */
 import { dirname } from 'node:path';
 import type { CgroupPlan } from '../../cgroup/plan.ts';
-import { AT_FDCWD, S_IFIFO } from '../../linux/constants.ts';
+import type { CgroupWrite } from '../../cgroup/setting.ts';
+import { AT_FDCWD, O_CLOEXEC, O_RDWR, O_WRONLY, S_IFIFO } from '../../linux/constants.ts';
+import type { Reg } from '../../tape/refs.ts';
+import type { SyscallOptions } from '../../tape/tape.ts';
 import { setDeviceProgram } from './cgroup-v2.ts';
 import type { Program } from './program.ts';
 
@@ -37,8 +40,12 @@ export function createCgroup(program: Program, plan: CgroupPlan): void {
     tape.place(there);
   }
   for (let index = 0; index < plan.writes.length; ) {
+    const { file, above } = plan.writes[index]!;
+    if (above !== undefined) {
+      writeInherited(program, plan.writes[index++]!, above);
+      continue;
+    }
     // Writes to one file stand together: it is opened once.
-    const { file } = plan.writes[index]!;
     const values: { value: string; field: string; mayFail?: readonly string[] }[] = [];
     for (; plan.writes[index]?.file === file; index++) values.push(plan.writes[index]!);
     program.writeValues(file, values);
@@ -46,6 +53,44 @@ export function createCgroup(program: Program, plan: CgroupPlan): void {
   if (plan.deviceProgram !== undefined && plan.paths[''] !== undefined)
     setDeviceProgram(program, plan.paths[''], plan.deviceProgram);
   if (plan.owner !== undefined) giveCgroup(program, plan.owner);
+}
+
+/**
+ * cpusets.rst: EACCES where the parent does not have it all. It has nothing where its folder went with the last container of somebody
+ * else since this was planned, and was made again.
+ */
+function writeInherited(
+  program: Program,
+  { file, value, field }: CgroupWrite,
+  above: readonly string[],
+): void {
+  const { tape } = program;
+  program.step(field, `write ${value} to ${file}`);
+  const written = tape.label('written');
+  const refused = tape.label('refused');
+  const open = (path: string, access: number) =>
+    tape.syscall('openat', [AT_FDCWD, path, access | O_CLOEXEC, 0]);
+  const descriptor = open(file, O_WRONLY);
+  const write = (to: Reg, options: SyscallOptions = {}) =>
+    tape.syscall('write', [to, value, Buffer.byteLength(value)], options);
+  write(descriptor, { on: { EACCES: refused } });
+  tape.jump(written);
+  tape.place(refused);
+  const text = tape.space(8);
+  for (const path of above) {
+    const parent = open(path, O_RDWR);
+    const [empty, filled] = [tape.label('empty'), tape.label('filled')];
+    tape.syscall('pread64', [parent, text, 4, 0]);
+    tape.jumpIf(tape.load(text, 4), 0xff, '\n'.charCodeAt(0), empty);
+    tape.jump(filled);
+    tape.place(empty);
+    write(parent);
+    tape.place(filled);
+    program.close(parent);
+  }
+  write(descriptor);
+  tape.place(written);
+  program.close(descriptor);
 }
 
 function giveCgroup(program: Program, { uid, directory, files }: NonNullable<CgroupPlan['owner']>): void {

@@ -88,6 +88,7 @@ test('cpus and mems are copied down to every new folder, parents first', () => {
     .map(({ file, value }) => `${file}=${value}`);
   assert.deepEqual(cpuset, [
     `${ROOT}/cpuset/pod/cpuset.cpus=0-3`,
+    `${ROOT}/cpuset/pod/c1/cpuset.cpus=0-3`,
     `${ROOT}/cpuset/pod/cpuset.mems=0`,
     `${ROOT}/cpuset/pod/c1/cpuset.mems=0`,
     `${ROOT}/cpuset/pod/c1/cpuset.cpus=1`,
