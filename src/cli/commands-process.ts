@@ -21,7 +21,7 @@ export const processCommands: readonly CommandSpec[] = [
     ],
     flags: [
       text('console-socket', 'SOCKET', 'send the terminal to this unix socket'),
-      text('pidfd-socket', 'SOCKET', 'not available yet: refused by name'),
+      text('pidfd-socket', 'SOCKET', 'send a pidfd of the process to this unix socket'),
       text('cwd', 'DIR', 'where the process starts'),
       { name: 'env', short: 'e', kind: 'list', value: 'KEY=VALUE', help: 'set a variable; may be repeated' },
       { name: 'tty', short: 't', kind: 'boolean', help: 'give the process a terminal' },

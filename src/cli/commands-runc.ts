@@ -25,7 +25,12 @@ const createFlags: readonly FlagSpec[] = [
     value: 'SOCKET',
     help: 'send the terminal to this unix socket; needed where the container has a terminal and nobody stays attached',
   },
-  { name: 'pidfd-socket', kind: 'text', value: 'SOCKET', help: 'not available yet: refused by name' },
+  {
+    name: 'pidfd-socket',
+    kind: 'text',
+    value: 'SOCKET',
+    help: "send a pidfd of the container's init to this unix socket",
+  },
   pidFileFlag,
   {
     name: 'no-pivot',

@@ -23,11 +23,6 @@ export function createRequest(
   detached: boolean,
 ): CreateRequest {
   const { session, flags, globals } = context;
-  if (flags.text('pidfd-socket') !== undefined) {
-    throw new WherryError('unimplemented', '--pidfd-socket is not available in this version of Wherry', {
-      hint: 'leave it out; --pid-file gives the process id',
-    });
-  }
   const terminal = bundle.config.process.terminal === true;
   const socket = flags.text('console-socket');
   checkTerminal(context, {
@@ -37,6 +32,7 @@ export function createRequest(
     field: 'process.terminal',
   });
   const pidFile = flags.text('pid-file');
+  const pidfdSocket = flags.text('pidfd-socket');
   const listening = listeningDescriptors(session);
   return {
     key: keyOf(context, id),
@@ -55,6 +51,7 @@ export function createRequest(
       ...callerContext(session),
       ...(pidFile !== undefined && { pidFile: callerPath(context, pidFile) }),
       ...(socket !== undefined && { consoleSocket: callerPath(context, socket) }),
+      ...(pidfdSocket !== undefined && { pidfdSocket: callerPath(context, pidfdSocket) }),
       relayConsole: terminal && !detached,
       preserveFds: (flags.integer('preserve-fds') ?? 0) + listening,
     },

@@ -66,6 +66,8 @@ export interface CallerContext {
   pidFile?: string;
   /** AF_UNIX socket that gets the pty master by SCM_RIGHTS. */
   consoleSocket?: string;
+  /** AF_UNIX socket that gets a pidfd of the process by SCM_RIGHTS. */
+  pidfdSocket?: string;
   /** The pty master goes to the host over descriptor 5 (foreground `run` with a terminal). */
   relayConsole?: boolean;
   consoleSize?: { rows: number; cols: number };

@@ -51,10 +51,12 @@ function callerOf(context: CommandContext, relayConsole: boolean): CallerContext
   const { session, flags } = context;
   const pidFile = flags.text('pid-file');
   const socket = flags.text('console-socket');
+  const pidfdSocket = flags.text('pidfd-socket');
   return {
     ...callerContext(session),
     ...(pidFile !== undefined && { pidFile: callerPath(context, pidFile) }),
     ...(socket !== undefined && { consoleSocket: callerPath(context, socket) }),
+    ...(pidfdSocket !== undefined && { pidfdSocket: callerPath(context, pidfdSocket) }),
     relayConsole,
     preserveFds: (flags.integer('preserve-fds') ?? 0) + listeningDescriptors(session),
   };
@@ -63,11 +65,6 @@ function callerOf(context: CommandContext, relayConsole: boolean): CallerContext
 /** From --process alone, or the container's own process with what the flags and arguments change. */
 async function processOf(context: CommandContext, key: ContainerKey): Promise<Process> {
   const { flags, program, session } = context;
-  if (flags.text('pidfd-socket') !== undefined) {
-    throw new WherryError('unimplemented', '--pidfd-socket is not available in this version of Wherry', {
-      hint: 'leave it out; --pid-file gives the process id',
-    });
-  }
   if (program === 'runc' && flags.on('interactive')) {
     throw new WherryError('invalid-argument', 'flag provided but not defined: -i', { path: '-i' });
   }

@@ -1,29 +1,22 @@
 /** process.terminal: a pty of the container's own devpts; its master goes to whoever keeps the terminal. */
 
-import { WherryError } from '../../errors.ts';
 import {
-  AF_UNIX,
   AT_EMPTY_PATH,
-  MSG_NOSIGNAL,
   O_CLOEXEC,
   O_NOCTTY,
   O_RDWR,
   OPEN_TREE_CLOEXEC,
   OPEN_TREE_CLONE,
-  SOCK_CLOEXEC,
-  SOCK_STREAM,
   TIOCGPTPEER,
   TIOCSPTLCK,
   TIOCSWINSZ,
 } from '../../linux/constants.ts';
-import { iovecs, msghdr, scmRights, scmRightsOffset, sockaddrUn, winsize } from '../../linux/structs.ts';
+import { winsize } from '../../linux/structs.ts';
 import type { Reg } from '../../tape/refs.ts';
 import { type CreateInput, PlayerDescriptor } from './input.ts';
 import type { Program } from './program.ts';
 import { EndKind, giveToKeel } from './register.ts';
-
-/** sockaddr_un's path, its NUL included (unix(7)). */
-const SOCKET_PATH_MAX = 108;
+import { checkSocketPath, connectTo, sendDescriptor } from './unix-socket.ts';
 
 /** Where the master goes; the connection is made on the host, before the root changes. */
 export function openConsoleChannel(program: Program, input: Pick<CreateInput, 'caller' | 'stdio'>): Reg {
@@ -34,20 +27,9 @@ export function openConsoleChannel(program: Program, input: Pick<CreateInput, 'c
     return tape.set(PlayerDescriptor.CONSOLE);
   }
   const path = caller.consoleSocket;
-  if (Buffer.byteLength(path) >= SOCKET_PATH_MAX) {
-    throw new WherryError(
-      'invalid-argument',
-      `--console-socket: ${path} is longer than ${SOCKET_PATH_MAX - 1} bytes`,
-      {
-        path: '--console-socket',
-      },
-    );
-  }
+  checkSocketPath(path, '--console-socket');
   program.step('process.terminal', `connect to the console socket ${path}`);
-  const socket = tape.syscall('socket', [AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0]);
-  const address = sockaddrUn(path);
-  tape.syscall('connect', [socket, tape.struct(address), address.bytes.length]);
-  return socket;
+  return connectTo(program, path);
 }
 
 /** Inside the root: pty, /dev/console on its slave, master sent away. Returns the slave. */
@@ -93,24 +75,12 @@ export function sendTerminal(
   channel: Reg,
   master: Reg,
 ): void {
-  const { tape } = program;
   program.step('process.terminal', 'hand the terminal to its keeper');
   if (input.stdio.kind === 'terminal') {
     giveToKeel(program, input.token, [[EndKind.master, master]]);
     program.close(master);
     return;
   }
-  const rights = scmRights([0]);
-  const control = tape.struct(rights);
-  tape.store(master, control.at(scmRightsOffset(0), 4), 4);
-  const name = Buffer.from('/dev/ptmx');
-  const message = tape.struct(
-    msghdr({
-      iov: tape.struct(iovecs([{ at: tape.bytes(name), length: name.length }])),
-      iovCount: 1,
-      control: { at: control, length: rights.bytes.length },
-    }),
-  );
-  tape.syscall('sendmsg', [channel, message, MSG_NOSIGNAL]);
+  sendDescriptor(program, channel, '/dev/ptmx', master);
   program.close(master);
 }

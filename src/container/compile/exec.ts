@@ -38,6 +38,7 @@ import { resetProcess } from './host.ts';
 import { enterFolder, giveStreams, hideFromOthers, setOomScore } from './init.ts';
 import { joinKeyring } from './keyring.ts';
 import { hasMountNamespace } from './namespaces.ts';
+import { openPidfdChannel, sendPidfd } from './pidfd-socket.ts';
 import { placePlayer } from './player-place.ts';
 import { setAttributes } from './process.ts';
 import { Program } from './program.ts';
@@ -242,6 +243,7 @@ function becomeProgram(program: Program, input: ExecInput, inheritance: Inherita
   tape.syscall('setsid', []);
   setOomScore(program, input);
   const channel = spec.process.terminal === true ? openConsoleChannel(program, input) : undefined;
+  const pidfdChannel = openPidfdChannel(program, caller);
   program.step('linux.namespaces', "join the container's namespaces");
   const none = tape.label('none_to_join');
   tape.jumpIfEqual(inheritance.joined, 0, none);
@@ -257,6 +259,7 @@ function becomeProgram(program: Program, input: ExecInput, inheritance: Inherita
     sendTerminal(program, input, channel, terminal.master);
     slave = terminal.slave;
   }
+  sendPidfd(program, pidfdChannel, 'setns');
   const { meeting } = inheritance;
   // Its own copy of the player's end would hide the player's death.
   if (meeting !== undefined) program.close(meeting.player);

@@ -33,6 +33,7 @@ import { joinKeyring } from './keyring.ts';
 import { compileMounts } from './mounts.ts';
 import { hasNewNamespace, type JoinedNamespace, joinAfterClone } from './namespaces.ts';
 import { setUpNetDevices } from './net-devices.ts';
+import { openPidfdChannel, sendPidfd } from './pidfd-socket.ts';
 import { setAttributes } from './process.ts';
 import type { Program } from './program.ts';
 import { findProgram } from './program-lookup.ts';
@@ -81,6 +82,7 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
   register(program, input, inheritance);
   // While the host's paths are in sight, and this process has the host's ids.
   const channel = spec.process.terminal === true ? openConsoleChannel(program, input) : undefined;
+  const pidfdChannel = openPidfdChannel(program, input.caller);
   program.step('', 'open the state directory');
   const state = tape.syscall('openat', [AT_FDCWD, input.stateDir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0]);
   if (!inUserNamespace(spec)) setOomScore(program, input);
@@ -123,6 +125,7 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
   enterRoot(program, input);
 
   joinKeyring(program, input);
+  sendPidfd(program, pidfdChannel, 'standard');
   const { meeting, start: result } = inheritance;
   const keptEnd = listens(input.seccomp) ? meeting?.init : undefined;
   const kept = [state, inheritance.ready, result, keptEnd].filter((descriptor) => descriptor !== undefined);

@@ -3,24 +3,15 @@
  * to the player at their rendezvous, and the player sends it to `listenerPath` with the state of the container process
  * (config-linux.md, "The Container Process State"), because only the player sees the host's paths and pids.
  */
-import { WherryError } from '../../errors.ts';
-import {
-  AF_UNIX,
-  MSG_CMSG_CLOEXEC,
-  MSG_NOSIGNAL,
-  SECCOMP_FILTER_FLAG_NEW_LISTENER,
-  SOCK_CLOEXEC,
-  SOCK_STREAM,
-} from '../../linux/constants.ts';
-import { iovecs, msghdr, scmRights, scmRightsOffset, sockaddrUn } from '../../linux/structs.ts';
+import { MSG_CMSG_CLOEXEC, MSG_NOSIGNAL, SECCOMP_FILTER_FLAG_NEW_LISTENER } from '../../linux/constants.ts';
+import { iovecs, msghdr, scmRights, scmRightsOffset } from '../../linux/structs.ts';
 import type { Spec } from '../../oci/types.ts';
 import type { DataRef, Reg } from '../../tape/refs.ts';
 import { INIT_FAILED } from './input.ts';
 import type { Program } from './program.ts';
 import { awaitGo, endInit, sayGo } from './rendezvous.ts';
+import { checkSocketPath, connectTo, messageWith, sendDescriptor } from './unix-socket.ts';
 
-/** sockaddr_un's path, its NUL included (unix(7)). */
-const SOCKET_PATH_MAX = 108;
 const DECIMAL_ROOM = 24;
 
 /** The filter comes with a listener. */
@@ -30,27 +21,16 @@ export function listens(seccomp: { flags: number } | undefined): boolean {
 
 /** Before the clone: a supervisor that is not there costs nothing yet. */
 export function connectListener(program: Program, spec: Spec): Reg {
-  const { tape } = program;
   const path = spec.linux?.seccomp?.listenerPath ?? '';
-  if (Buffer.byteLength(path) >= SOCKET_PATH_MAX) {
-    throw new WherryError(
-      'invalid-argument',
-      `config.json: linux.seccomp.listenerPath: expected at most ${SOCKET_PATH_MAX - 1} bytes, found ${Buffer.byteLength(path)}`,
-      { path: 'linux.seccomp.listenerPath' },
-    );
-  }
+  checkSocketPath(path, 'linux.seccomp.listenerPath');
   program.step('linux.seccomp.listenerPath', `connect to the seccomp supervisor at ${path}`);
-  const socket = tape.syscall('socket', [AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0]);
-  const address = sockaddrUn(path);
-  tape.syscall('connect', [socket, tape.struct(address), address.bytes.length]);
-  return socket;
+  return connectTo(program, path);
 }
 
 /** The init's side, right after the filter is loaded; nothing but sendmsg, close and read happens before the supervisor has it. */
 export function handOverListener(program: Program, end: Reg, listener: Reg): void {
-  const { tape } = program;
   program.step('linux.seccomp', 'hand the seccomp listener over');
-  tape.syscall('sendmsg', [end, messageWith(program, 'l', listener), MSG_NOSIGNAL]);
+  sendDescriptor(program, end, 'l', listener);
   awaitGo(program, end);
   program.close(listener);
   program.close(end);
@@ -86,8 +66,8 @@ export function passListener(program: Program, plan: ListenerPlan, end: Reg, age
   program.step('linux.seccomp.listenerPath', 'send the seccomp listener to the supervisor');
   const refused = tape.label('supervisor_gone');
   const sent = tape.label('listener_sent');
-  const { text, length } = processState(program, plan, pid);
-  tape.syscall('sendmsg', [agent, messageWith(program, text, listener, length), MSG_NOSIGNAL], {
+  const state = processState(program, plan, pid);
+  tape.syscall('sendmsg', [agent, messageWith(program, state, listener), MSG_NOSIGNAL], {
     on: { any: refused },
   });
   tape.jump(sent);
@@ -102,7 +82,7 @@ export function passListener(program: Program, plan: ListenerPlan, end: Reg, age
 }
 
 /** JSON with blanks behind the pids: they are not known before the clone. */
-function processState(program: Program, plan: ListenerPlan, pid: Reg): { text: DataRef; length: number } {
+function processState(program: Program, plan: ListenerPlan, pid: Reg): { at: DataRef; length: number } {
   const { tape } = program;
   const { ociVersion, annotations = {}, linux } = plan.spec;
   const gap = ' '.repeat(DECIMAL_ROOM);
@@ -117,21 +97,5 @@ function processState(program: Program, plan: ListenerPlan, pid: Reg): { text: D
   const init = plan.init === undefined ? pid : tape.set(plan.init.pid);
   tape.decimal(pid, whole.at(first, DECIMAL_ROOM));
   tape.decimal(init, whole.at(second, DECIMAL_ROOM));
-  return { text: whole, length: bytes.length };
-}
-
-/** A message of some bytes and one descriptor. */
-function messageWith(program: Program, text: string | DataRef, descriptor: Reg, length = 1): DataRef {
-  const { tape } = program;
-  const rights = scmRights([-1]);
-  const control = tape.struct(rights);
-  tape.store(descriptor, control.at(scmRightsOffset(0), 4), 4);
-  const at = typeof text === 'string' ? tape.cstr(text) : text;
-  return tape.struct(
-    msghdr({
-      iov: tape.struct(iovecs([{ at, length }])),
-      iovCount: 1,
-      control: { at: control, length: rights.bytes.length },
-    }),
-  );
+  return { at: whole, length: bytes.length };
 }
