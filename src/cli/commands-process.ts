@@ -149,8 +149,12 @@ export const processCommands: readonly CommandSpec[] = [
       text('kernel-memory', 'BYTES', 'accepted and ignored, as in runc'),
       text('kernel-memory-tcp', 'BYTES', 'limit of TCP buffers (cgroup v1)'),
       text('pids-limit', 'N', 'limit of the number of processes'),
-      text('l3-cache-schema', 'SCHEMA', 'not available yet: refused by name'),
-      text('mem-bw-schema', 'SCHEMA', 'not available yet: refused by name'),
+      text('l3-cache-schema', 'SCHEMA', 'lines of resctrl for the cache: L3:0=f; also beside --resources'),
+      text(
+        'mem-bw-schema',
+        'SCHEMA',
+        'line of resctrl for the memory bandwidth: MB:0=50; also beside --resources',
+      ),
     ],
     arguments: [id],
     examples: [

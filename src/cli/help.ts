@@ -121,7 +121,6 @@ export function renderCliDocs(): string {
     '  `{"level":"error","msg":"…","time":"…"}` with `--log-format json`, else as `time="…" level=error msg="…"`. When a command',
     '  fails, its error is the only line that it adds to FILE.',
     '- `--version` begins with `wherry version`, under the name `runc` too: no release of runc is claimed.',
-    '- Not available yet: `--pidfd-socket`.',
     '',
     '## Commands',
     '',

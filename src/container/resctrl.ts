@@ -57,7 +57,7 @@ function schemataOf({ l3CacheSchema = '', memBwSchema = '', schemata = [] }: Int
 export function planResctrl(spec: Spec, id: string): ResctrlPlan | undefined {
   const rdt = spec.linux?.intelRdt;
   if (rdt === undefined) return undefined;
-  const root = findResctrl(read('/proc/self/mountinfo'));
+  const root = mountedResctrl();
   if (root === undefined) {
     throw new WherryError('failed-precondition', 'linux.intelRdt: no resctrl filesystem is mounted', {
       path: 'linux.intelRdt',
@@ -80,6 +80,11 @@ export function planResctrl(spec: Spec, id: string): ResctrlPlan | undefined {
     );
   }
   return resctrlPlan(rdt, id, root);
+}
+
+/** Where resctrl is mounted here. */
+export function mountedResctrl(): string | undefined {
+  return findResctrl(read('/proc/self/mountinfo'));
 }
 
 /** Where resctrl is mounted, by a mountinfo. */

@@ -61,6 +61,7 @@ import type { PlayHost, PlayOptions } from './play.ts';
 import { ContainerRecord } from './record.ts';
 import { Recovery } from './recover.ts';
 import { planResctrl } from './resctrl.ts';
+import { type ResctrlChange, updateResctrl } from './resctrl-update.ts';
 import { explainIdError, ordinaryUser, rootIsUser, specForUser, type UserSpec } from './rootless.ts';
 import { type OpenUnit, Scopes } from './scopes.ts';
 import { planStdio, type StdioPlan } from './stdio.ts';
@@ -564,10 +565,41 @@ export class Runtime implements ContainerRuntime {
     if (error !== undefined) throw error;
   }
 
-  async update(key: ContainerKey, resources: LinuxResources, context: OperationContext): Promise<string[]> {
+  async update(
+    key: ContainerKey,
+    resources: LinuxResources,
+    context: OperationContext,
+    resctrl?: ResctrlChange,
+  ): Promise<string[]> {
     const record = this.#get(key);
     if (record.exit !== undefined || record.status === 'creating') throw notRunning('failed-precondition');
     assertCgroup(record, this.#cgroups, 'change limits');
+    const undo = resctrl && (await this.#updateResctrl(record, resctrl, context));
+    try {
+      return await this.#updateCgroup(record, resources, context);
+    } catch (error) {
+      await undo?.();
+      throw error;
+    }
+  }
+
+  #updateResctrl(record: ContainerRecord, change: ResctrlChange, { host }: OperationContext) {
+    return updateResctrl(folderName(record.key.id), record.resctrl, change, {
+      host: host ?? this.#keel,
+      nextToken: () => this.#nextToken++,
+      pids: () => this.#reader(record).pids(),
+      remember: (groups) => {
+        record.resctrl = groups;
+        this.#store.save(record);
+      },
+    });
+  }
+
+  async #updateCgroup(
+    record: ContainerRecord,
+    resources: LinuxResources,
+    context: OperationContext,
+  ): Promise<string[]> {
     const write = () =>
       updateResources(record, resources, {
         cgroups: this.#cgroups,

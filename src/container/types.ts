@@ -6,6 +6,7 @@ import type { CgroupStats } from '../cgroup/stats.ts';
 import type { LinuxResources, Mount, Process, Spec } from '../oci/types.ts';
 import type { CheckpointOptions, RestoreOptions } from './criu/options.ts';
 import type { PlayHost } from './play.ts';
+import type { ResctrlChange } from './resctrl-update.ts';
 
 /** A container's name: the same id in two scopes or namespaces is two containers. */
 export interface ContainerKey {
@@ -256,7 +257,12 @@ export interface ContainerRuntime {
   /** Writes an image by criu. Without leaveRunning and preDump the container has been killed then, and its exit is told as ever. */
   checkpoint(key: ContainerKey, options: CheckpointOptions, context: OperationContext): Promise<void>;
   /** Changes limits; what is not named stays. On failure the values before are written back. Returns warnings. */
-  update(key: ContainerKey, resources: LinuxResources, context: OperationContext): Promise<string[]>;
+  update(
+    key: ContainerKey,
+    resources: LinuxResources,
+    context: OperationContext,
+    resctrl?: ResctrlChange,
+  ): Promise<string[]>;
   /** Mounts into a container that runs: all or none. failed-precondition when it does not run, already-exists for a place that has one. */
   addMounts(key: ContainerKey, mounts: readonly Mount[], context: OperationContext): Promise<void>;
   /** Takes away what addMounts made; not-found for any other place. */

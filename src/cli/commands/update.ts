@@ -12,19 +12,15 @@ export async function updateCommand(context: CommandContext): Promise<number> {
   const { deps, flags, operation } = context;
   const key = keyOf(context, checkId(context.args[0] ?? ''));
   deps.runtime.state(key);
-  for (const name of ['l3-cache-schema', 'mem-bw-schema']) {
-    if (flags.text(name) === undefined) continue;
-    throw new WherryError(
-      'unimplemented',
-      `--${name}: Intel RDT is not available in this version of Wherry`,
-      {
-        path: `--${name}`,
-      },
-    );
-  }
   const file = flags.text('resources');
   const resources = file === undefined ? fromFlags(flags) : await fromJson(context, file);
-  for (const warning of await deps.runtime.update(key, resources, operation)) context.warn(warning);
+  // As in runc these go with either form.
+  const resctrl = present({
+    l3CacheSchema: flags.text('l3-cache-schema'),
+    memBwSchema: flags.text('mem-bw-schema'),
+  });
+  const given = Object.keys(resctrl).length > 0 ? resctrl : undefined;
+  for (const warning of await deps.runtime.update(key, resources, operation, given)) context.warn(warning);
   return 0;
 }
 

@@ -286,12 +286,6 @@ describe('create', () => {
       'wherry create failed: JSON specification file config.json not found (--bundle); there is no /proc/self/fdinfo/config.json; "wherry spec" writes one to start from, --bundle names another folder',
   );
   failing(
-    'with a socket for pidfds',
-    () => ['create', '--pidfd-socket', 's', '-b', 'flags', 'x'],
-    () =>
-      'wherry create failed: --pidfd-socket is not available in this version of Wherry; leave it out; --pid-file gives the process id',
-  );
-  failing(
     'with a terminal and nobody to take it',
     () => ['create', '-b', 'flags', 'x'],
     () =>
