@@ -1,6 +1,7 @@
 /** pause, resume, update and events as callers of runc use them: every test is asked of Wherry and of runc. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { makeBundle } from '../support/bundle.ts';
@@ -134,6 +135,19 @@ for (const name of ['wherry', 'runc'] as const) {
       await eventually('it has stopped', async () => (await status(shared)) === 'stopped' || undefined);
       await eventually('nobody is left', async () => (await members()) === null || undefined);
       await must(['delete', shared]);
+    });
+
+    const rdt = existsSync('/sys/fs/resctrl/info') ? 'this machine has resctrl' : false;
+    test('update of what only some processors have is refused', { skip: rdt }, async () => {
+      await fails(/Intel RDT\/CAT: l3 cache schema is not enabled/, [
+        'update',
+        '--l3-cache-schema',
+        'L3:0=f',
+        id,
+      ]);
+      const both = ['update', '--pids-limit', '77', '--mem-bw-schema', 'MB:0=50', id];
+      await fails(/Intel RDT\/MBA: memory bandwidth schema is not enabled/, both);
+      assert.notEqual(file('pids', 'pids.max'), '77');
     });
 
     test('update by flags', async () => {
