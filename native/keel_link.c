@@ -311,6 +311,7 @@ static char **environment(void)
                                        "TZ",
                                        "LANG",
                                        "XDG_RUNTIME_DIR",
+                                       "DBUS_SESSION_BUS_ADDRESS",
                                        "WHERRY_LOG_LEVEL",
                                        "WHERRY_LOG_FORMAT",
                                        "WHERRY_IDLE_SECONDS",

@@ -32,6 +32,10 @@ const packages = [
     'strace',
     'linux-image-cloud-amd64',
   ],
+  // Security modules: what compiles and loads the profile and the policy of the tests.
+  ...['apparmor', 'checkpolicy'],
+  // An ordinary user's ranges of ids.
+  'uidmap',
 ];
 /** Host packages that this script runs, and a file that shows each is there. */
 const tools = [
@@ -62,6 +66,7 @@ const masked = [
   ],
   ...['fstrim.timer', 'systemd-tmpfiles-clean.timer', 'systemd-random-seed.service', 'modprobe@drm.service'],
   ...['systemd-journal-flush.service', 'systemd-machine-id-commit.service', 'systemd-firstboot.service'],
+  'apparmor.service',
   ...['systemd-update-utmp-runlevel.service', 'ldconfig.service', 'systemd-hwdb-update.service'],
 ];
 /** A user of the guest with a manager of its own, to which systemd delegates controllers. */

@@ -1,6 +1,7 @@
 /** The guest's second disk: this tree as it stands (built programs, sources, tests) and the command that is to be run in it. */
 import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
+import { compileProgram } from '../test/integration/oci-suite/host.ts';
 import { containerdVersions, peers } from '../test/support/debs.ts';
 import { cache, dist, root } from '../test/support/paths.ts';
 import { capture } from './tools.ts';
@@ -50,6 +51,9 @@ export async function makePayload(path: string, command: string): Promise<void> 
     ]) {
       bring(join(debian, name), join('.cache', inCache, name));
     }
+    // The guest has no compiler.
+    const probe = await compileProgram(join(root, 'test/integration/oci-suite/probe.c'));
+    bring(probe, join('.cache', basename(probe)));
     const triplet = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
     cpSync(join(debian, 'usr/lib', triplet), join(stage, '.cache', inCache, 'usr/lib', triplet), {
       recursive: true,

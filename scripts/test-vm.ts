@@ -10,18 +10,36 @@ import { type GuestResult, runInGuest, tail } from './guest.ts';
 import { ensureGuestImage } from './guest-image.ts';
 import { fail, say } from './tools.ts';
 
-const LIMIT = 600_000;
+const LIMIT = 900_000;
+
+interface Boot {
+  /** For the kernel. */
+  options: string[];
+  /** A command that must succeed before the tests. */
+  before: string;
+}
+
+const cases = 'test/integration/oci-suite/suite.test.ts';
 /** Tests that this host's `npm test` runs on its cgroups as well. */
-const anywhere = ['bite', 'cgroup', 'devices', 'oom', 'resources'].map(
-  (name) => `test/integration/cgroup/${name}.test.ts`,
-);
-/** The second boot: v1's controllers with systemd, a cgroup2 hierarchy beside them. Its tests are in test/vm/hybrid. */
-const hybrid = ['systemd.unified_cgroup_hierarchy=0'];
+const anywhere = [
+  ...['bite', 'cgroup', 'devices', 'oom', 'reasons', 'resources', 'stats'].map(
+    (name) => `test/integration/cgroup/${name}.test.ts`,
+  ),
+  cases,
+];
+/** The first boot: Debian's own way, which is cgroup v2 alone and AppArmor. */
+const unified: Boot = { options: [], before: 'sh test/vm/security-modules/load.sh apparmor' };
+/** The second boot: v1's controllers with systemd, a cgroup2 hierarchy beside them; and SELinux. Its tests are in test/vm/hybrid. */
+const hybrid: Boot = {
+  options: ['systemd.unified_cgroup_hierarchy=0', 'security=selinux', 'selinux=1'],
+  before:
+    'sh test/vm/security-modules/load.sh selinux && export CASES=process/selinux,process/apparmor,mount-label/',
+};
 const words = process.argv.slice(2);
 const started = performance.now();
 const isCommand = words[0] === '--command' || words[0] === '--command-hybrid';
 const boots = isCommand
-  ? [{ command: words.slice(1).join(' '), options: words[0] === '--command' ? [] : hybrid }]
+  ? [withCommand(words[0] === '--command' ? unified : hybrid, words.slice(1).join(' '))]
   : testBoots();
 
 if (process.env['WHERRY_VM_BUILD'] !== '0') {
@@ -29,6 +47,7 @@ if (process.env['WHERRY_VM_BUILD'] !== '0') {
   await buildAll();
 }
 const image = ensureGuestImage();
+const failures: string[] = [];
 for (const { command, options } of boots) {
   say(`== vm ${options.join(' ')}`);
   let summary = 0;
@@ -51,11 +70,12 @@ for (const { command, options } of boots) {
     say(`the guest ended before it began; booting it once more. The end of its console:\n${tail(console)}`);
     ({ code, console } = await run());
   }
-  if (code === undefined)
-    fail(`the guest ended before the tests did; the end of its console:\n${tail(console)}`);
-  if (code !== 0) fail(`FAILED in the guest with exit code ${code}`);
-  if (!isCommand && summary === 0) fail('the guest ran no tests');
+  const failed = (what: string): number => failures.push(`FAILED in the guest ${options.join(' ')}: ${what}`);
+  if (code === undefined) failed(`it ended before the tests did; the end of its console:\n${tail(console)}`);
+  else if (code !== 0) failed(`exit code ${code}`);
+  else if (!isCommand && summary === 0) failed('no test was run');
 }
+if (failures.length > 0) fail(failures.join('\n'));
 say(`everything passed in the guest, ${Math.round((performance.now() - started) / 1000)} s in all`);
 
 function testBoots(): { command: string; options: string[] }[] {
@@ -67,9 +87,14 @@ function testBoots(): { command: string; options: string[] }[] {
   const flags = ['--test', '--test-concurrency=1', '--test-timeout=120000', '--test-reporter=spec'];
   const isHybrid = (file: string): boolean => file.startsWith('test/vm/hybrid/');
   return [
-    { files: all.filter((file) => !isHybrid(file)), options: [] },
-    { files: all.filter(isHybrid), options: hybrid },
+    { boot: unified, files: all.filter((file) => !isHybrid(file)) },
+    // The cases of labels are for both.
+    { boot: hybrid, files: all.filter((file) => isHybrid(file) || file === cases) },
   ]
     .filter(({ files }) => files.length > 0)
-    .map(({ files, options }) => ({ command: ['node', ...flags, ...files].join(' '), options }));
+    .map(({ boot, files }) => withCommand(boot, ['node', ...flags, ...files].join(' ')));
+}
+
+function withCommand(boot: Boot, command: string): { command: string; options: string[] } {
+  return { command: `${boot.before} && ${command}`, options: boot.options };
 }

@@ -29,7 +29,8 @@ interface Waiter {
 }
 
 export class SystemdManager {
-  readonly #which: 'system' | 'user';
+  /** Of the bus; undefined: the system's. */
+  readonly #address: string | undefined;
   readonly #waiters = new Set<Waiter>();
   #bus: Bus | undefined;
   /** There is a bus, so its absence is a restart. */
@@ -37,8 +38,8 @@ export class SystemdManager {
   #controlGroup: string | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(which: 'system' | 'user' = 'system') {
-    this.#which = which;
+  constructor(address?: string) {
+    this.#address = address;
   }
 
   /**
@@ -173,7 +174,7 @@ export class SystemdManager {
     if (this.#bus === undefined) {
       let bus: Bus;
       try {
-        bus = new Bus(this.#which);
+        bus = new Bus(this.#address);
       } catch (error) {
         if (!this.#wasConnected) throw error;
         throw new WherryError('unavailable', 'the connection to D-Bus is lost', { cause: error });

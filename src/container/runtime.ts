@@ -179,7 +179,8 @@ export class Runtime implements ContainerRuntime {
       held: (record) => this.#execs.anyActive(record),
       tell: (event) => this.#emit(event),
     });
-    this.#scopes = new Scopes(this.#cgroups.mode, this.#keel, () => this.#nextToken++);
+    const isUser = this.#user !== undefined || this.#inUserNamespace;
+    this.#scopes = new Scopes(this.#cgroups.mode, this.#keel, isUser, () => this.#nextToken++);
     this.#ooms = new Ooms(
       this.#cgroups.mode,
       (event) => this.#emit(event),
@@ -270,7 +271,7 @@ export class Runtime implements ContainerRuntime {
         owner: this.#user === undefined ? cgroupOwner(spec) : undefined,
       });
       // Only root may load one; and a user namespace makes no device nodes.
-      if (this.#user !== undefined) delete cgroup.deviceProgram;
+      if (this.#user !== undefined || this.#inUserNamespace) delete cgroup.deviceProgram;
       record.cgroup = { paths: cgroup.paths, relative: cgroup.relative, remove: cgroup.remove };
       for (const warning of cgroup.warnings) this.#log.warn(warning, logFields(request.key));
       record.annotations = spec.annotations ?? {};

@@ -13,6 +13,7 @@ import {
 import { deviceProperties } from '../cgroup/systemd-devices.ts';
 import { SystemdManager } from '../cgroup/systemd-manager.ts';
 import { resourceProperties } from '../cgroup/systemd-resources.ts';
+import { userBusAddress } from '../cgroup/user-bus.ts';
 import { completed } from '../cgroup/update.ts';
 import { WherryError } from '../errors.ts';
 import type { LinuxResources, Spec } from '../oci/types.ts';
@@ -40,14 +41,16 @@ export class Scopes {
   readonly #mode: CgroupMode;
   readonly #keel: Keel;
   readonly #nextToken: () => bigint;
-  readonly #isUser = process.getuid?.() !== 0;
+  readonly #isUser: boolean;
   readonly #systemd: SystemdManager;
 
-  constructor(mode: CgroupMode, keel: Keel, nextToken: () => bigint) {
+  /** @param isUser not the machine's root: units are the user's own manager's */
+  constructor(mode: CgroupMode, keel: Keel, isUser: boolean, nextToken: () => bigint) {
     this.#mode = mode;
     this.#keel = keel;
     this.#nextToken = nextToken;
-    this.#systemd = new SystemdManager(this.#isUser ? 'user' : 'system');
+    this.#isUser = isUser;
+    this.#systemd = new SystemdManager(isUser ? userBusAddress(process.env, userOutside()) : undefined);
   }
 
   /** Which unit a container is. Throws failed-precondition where systemd can have no cgroup for it. */
@@ -147,6 +150,16 @@ export class Scopes {
   close(): void {
     this.#systemd.close();
   }
+}
+
+/** Our user as the machine knows it: in a user namespace of its own (podman's) it is another number, mostly 0. */
+function userOutside(): number {
+  const inside = process.geteuid?.() ?? 0;
+  for (const line of readFileSync('/proc/self/uid_map', 'utf8').trim().split('\n')) {
+    const [first = 0, outside = 0, count = 0] = line.trim().split(/\s+/).map(Number);
+    if (inside >= first && inside < first + count) return outside + inside - first;
+  }
+  return inside;
 }
 
 /** The placeholder may have been moved by a call whose answer was lost. */

@@ -58,7 +58,11 @@ type Fn = (...args: unknown[]) => number;
 
 interface Library {
   openSystem: (bus: [Pointer]) => number;
-  openUser: (bus: [Pointer]) => number;
+  create: (bus: [Pointer]) => number;
+  setAddress: (bus: Pointer, address: string) => number;
+  /** The other side is a bus and not a peer. */
+  setBusClient: (bus: Pointer, yes: number) => number;
+  start: (bus: Pointer) => number;
   close: (bus: Pointer) => void;
   process: (bus: Pointer, message: [Pointer]) => number;
   send: (bus: Pointer, message: Pointer, cookie: [bigint | number]) => number;
@@ -88,7 +92,10 @@ function library(): Library {
   const systemd = loadLibrary(['libsystemd.so.0'], 'libsystemd0');
   known = {
     openSystem: systemd.func('int sd_bus_open_system(_Out_ void **)'),
-    openUser: systemd.func('int sd_bus_open_user(_Out_ void **)'),
+    create: systemd.func('int sd_bus_new(_Out_ void **)'),
+    setAddress: systemd.func('int sd_bus_set_address(void *, const char *)'),
+    setBusClient: systemd.func('int sd_bus_set_bus_client(void *, int)'),
+    start: systemd.func('int sd_bus_start(void *)'),
     close: systemd.func('void *sd_bus_close_unref(void *)'),
     process: systemd.func('int sd_bus_process(void *, _Out_ void **)'),
     send: systemd.func('int sd_bus_send(void *, void *, _Out_ uint64_t *)'),
@@ -115,19 +122,33 @@ function library(): Library {
   return known;
 }
 
+function openAt(address: string, place: [Pointer]): number {
+  const { create, setAddress, setBusClient, start, close } = library();
+  const created = create(place);
+  if (created < 0) return created;
+  let result = setAddress(place[0], address);
+  if (result >= 0) result = setBusClient(place[0], 1);
+  if (result >= 0) result = start(place[0]);
+  if (result < 0) close(place[0]);
+  return result;
+}
+
 const kinds = ['call', 'call', 'return', 'error', 'signal'] as const;
 
 /** One connection. Not for use after close(). */
 export class Bus {
   readonly #bus: Pointer;
 
-  /** Connects without waiting for the other side. Throws failed-precondition where there is no such bus. */
-  constructor(which: 'system' | 'user') {
+  /**
+   * Connects without waiting for the other side. Throws failed-precondition where there is no such bus.
+   * @param address of D-Bus' form (`unix:path=…`); undefined: the system's
+   */
+  constructor(address?: string) {
     const place: [Pointer] = [null];
-    const { openSystem, openUser } = library();
-    const result = which === 'system' ? openSystem(place) : openUser(place);
+    const result = address === undefined ? library().openSystem(place) : openAt(address, place);
     if (result < 0) {
-      throw new WherryError('failed-precondition', `the ${which} bus cannot be reached`, {
+      const which = address === undefined ? 'the system bus' : `the user's bus (${address})`;
+      throw new WherryError('failed-precondition', `${which} cannot be reached: ${errnoName(-result)}`, {
         errno: -result,
         hint: 'systemd with D-Bus must run on this host; without them use the cgroupfs driver',
       });

@@ -88,15 +88,19 @@ const cases: Record<string, Case> = {
     reason: ExitReason.EXIT_REASON_OOM_KILLED,
   },
   'by itself, after a cgroup that it had made lost a process for want of memory': {
-    // On v1 its own limit is the nested cgroup's too.
+    // v1: its own limit is the nested cgroup's too. v2: a cgroup counts where its parent has handed the controller on, and one that does
+    // has no process itself (cgroup-v2.rst, "No Internal Process Constraint").
     script: `d=/sys/fs/cgroup; [ -d $d/memory ] && d=$d/memory; mkdir -p $d/a/b
+      if [ -e $d/cgroup.controllers ]; then
+        mkdir $d/own && echo 0 > $d/own/cgroup.procs &&
+          echo +memory > $d/cgroup.subtree_control && echo +memory > $d/a/cgroup.subtree_control || exit 9
+      fi
       (echo 0 > $d/a/b/cgroup.procs && exec tail /dev/zero); exit 5`,
     config: (config) => {
       limited(config);
       for (const mount of config.mounts)
         if (mount.type === 'cgroup') mount.options = mount.options?.filter((option) => option !== 'ro');
     },
-    // v1 counts where the limit is.
     state: { status: 5, reason: 'exited', oomKills: 1, oomCgroup: '/a/b' },
     reason: ExitReason.EXIT_REASON_EXITED,
   },

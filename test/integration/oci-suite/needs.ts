@@ -1,18 +1,25 @@
 /** Conditions that a case may have; each is asked of the machine once. */
-import { existsSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { release } from 'node:os';
 
 const checks: Record<string, () => boolean> = {
   'cgroup-v1': () => !existsSync('/sys/fs/cgroup/cgroup.controllers'),
   'cgroup-v2': () => existsSync('/sys/fs/cgroup/cgroup.controllers'),
   apparmor: () => existsSync('/sys/kernel/security/apparmor'),
-  selinux: () => existsSync('/sys/fs/selinux/enforce'),
+  /** With the policy of test/vm/security-modules. */
+  selinux: () => isTestPolicy(),
   'no-apparmor': () => !existsSync('/sys/kernel/security/apparmor'),
   'no-selinux': () => !existsSync('/sys/fs/selinux/enforce'),
   'no-core-scheduling': () => !coreScheduling(),
   'no-filter-of-its-own': () => /^Seccomp:\s*0$/m.test(readFileSync('/proc/self/status', 'utf8')),
-  'apparmor-docker-default': () => {
+  'apparmor-wherry-test': () => {
     const profiles = '/sys/kernel/security/apparmor/profiles';
-    return existsSync(profiles) && /^docker-default /m.test(readFileSync(profiles, 'utf8'));
+    return existsSync(profiles) && /^wherry-test /m.test(readFileSync(profiles, 'utf8'));
+  },
+  /** Linux 6.3 */
+  'idmapped-tmpfs': () => {
+    const [major = 0, minor = 0] = release().split('.').map(Number);
+    return major > 6 || (major === 6 && minor >= 3);
   },
   resctrl: () => existsSync('/sys/fs/resctrl/info'),
   'no-resctrl': () => !existsSync('/sys/fs/resctrl/info'),
@@ -26,11 +33,25 @@ const checks: Record<string, () => boolean> = {
  * What neither a usual machine for tests nor the guest of `npm run test:vm` has. Cases with such a need are shown by their golden tapes
  * alone, and each has a line in docs/not-shown-here.md.
  */
-export const nowhere: readonly string[] = ['apparmor-docker-default', 'selinux', 'resctrl', 'rdma'];
+export const nowhere: readonly string[] = ['resctrl', 'rdma'];
 
 /** Kernels without it answer EINVAL to prctl(2), PR_SCHED_CORE; those with it show a field of /proc/self/sched only while it is used. */
 function coreScheduling(): boolean {
   return readFileSync('/proc/kallsyms', 'utf8').includes(' sched_core_share_pid');
+}
+
+/** A context that the loaded policy has not is no valid one (selinuxfs, `context`). */
+function isTestPolicy(): boolean {
+  try {
+    const file = openSync('/sys/fs/selinux/context', 'r+');
+    try {
+      return writeSync(file, 'system_u:object_r:protected_t:s0') > 0;
+    } finally {
+      closeSync(file);
+    }
+  } catch {
+    return false;
+  }
 }
 
 function effective(): bigint {

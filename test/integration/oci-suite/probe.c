@@ -20,6 +20,7 @@
 #include <sys/sysmacros.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -329,6 +330,9 @@ static void stat_path(const char *path)
             snprintf(magic, sizeof magic, "%lx", (unsigned long)fs.f_type);
             string("filesystem", magic);
         }
+        char label[256] = "";
+        if (getxattr(path, "security.selinux", label, sizeof label - 1) > 0)
+            string("label", label);
     }
     close_object('}');
 }
