@@ -19,8 +19,8 @@ static int link_end;
 /* A session of its own: a terminal's signals are for us, and we hand them on. */
 static _Noreturn void become_node(char **command, const char *run_dir)
 {
-    static const char *const kept[] = {"PATH",            "HOME", "TZ", "LANG", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS",
-                                       "WHERRY_LOG_LEVEL"};
+    static const char *const kept[] = {
+        "PATH", "HOME", "TZ", "LANG", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "WHERRY_LOG_LEVEL"};
     enum { KEPT = sizeof kept / sizeof *kept };
     const char *values[KEPT];
     for (int i = 0; i < KEPT; i++)

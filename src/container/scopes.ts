@@ -13,8 +13,8 @@ import {
 import { deviceProperties } from '../cgroup/systemd-devices.ts';
 import { SystemdManager } from '../cgroup/systemd-manager.ts';
 import { resourceProperties } from '../cgroup/systemd-resources.ts';
-import { userBusAddress } from '../cgroup/user-bus.ts';
 import { completed } from '../cgroup/update.ts';
+import { userBusAddress } from '../cgroup/user-bus.ts';
 import { WherryError } from '../errors.ts';
 import type { LinuxResources, Spec } from '../oci/types.ts';
 import { playError, readPage } from '../tape/outcome.ts';
