@@ -20,6 +20,8 @@ interface EventLine {
   n: number;
   type: RuntimeEvent['type'];
   key: ContainerKey;
+  /** When the container was created, in ms since the epoch: its id may be used again. Absent in files of earlier versions. */
+  life?: number;
   address: string;
   /** base64 of the envelope. */
   event: string;
@@ -34,6 +36,7 @@ interface DoneLine {
 
 interface ToldLine {
   key: ContainerKey;
+  life?: number | undefined;
   told: RuntimeEvent['type'][];
 }
 
@@ -82,7 +85,10 @@ export class EventJournal {
 
   /** True for an event that comes once in a container's life and has come. */
   has(event: RuntimeEvent): boolean {
-    return this.#told.get(keyName(event.state.key))?.told.includes(event.type) === true;
+    const entry = this.#told.get(keyName(event.state.key));
+    if (entry?.told.includes(event.type) !== true) return false;
+    if (entry.life !== undefined) return entry.life === event.state.createdAt.getTime();
+    return event.type !== 'created' || !entry.told.includes('deleted');
   }
 
   /** Its number, for `delivered`. */
@@ -91,6 +97,7 @@ export class EventJournal {
       n: this.#next++,
       type: event.type,
       key: event.state.key,
+      life: event.state.createdAt.getTime(),
       address,
       event: Buffer.from(Envelope.encode(envelope).finish()).toString('base64'),
       at: Date.now(),
@@ -123,7 +130,7 @@ export class EventJournal {
     if (!ONCE.has(line.type)) return;
     const name = keyName(line.key);
     if (line.type === 'created') this.#told.delete(name);
-    const entry = this.#told.get(name) ?? { key: line.key, told: [] };
+    const entry = this.#told.get(name) ?? { key: line.key, life: line.life, told: [] };
     entry.told.push(line.type);
     this.#told.set(name, entry);
   }

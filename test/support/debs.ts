@@ -88,7 +88,7 @@ async function fetchDebs(
   const debs = join(work, 'debs');
   mkdirSync(debs, { recursive: true });
   try {
-    const apt = await aptOptions(suite, join(work, 'apt'));
+    const { options: apt } = await aptFor(suite, join(work, 'apt'));
     await must('apt-get', [...apt, '-q', ...(withDependencies ? install(work) : ['download']), ...packages], {
       cwd: debs,
       timeout: 600_000,
@@ -110,8 +110,15 @@ function install(work: string): string[] {
   return [...options, '--no-install-recommends', '--download-only', '-y', 'install'];
 }
 
-/** Options that make apt use lists, caches and sources of its own, beside and not instead of the machine's. */
-async function aptOptions(suite: Suite, folder: string): Promise<string[]> {
+interface Apt {
+  /** They make apt use lists, caches and sources of its own, beside and not instead of the machine's. */
+  options: string[];
+  /** File with the keys that the suite's lists are signed with. */
+  keyring: string;
+}
+
+/** `folder`: where lists and caches go. */
+export async function aptFor(suite: Suite, folder: string): Promise<Apt> {
   for (const part of ['lists/partial', 'cache/archives/partial'])
     mkdirSync(join(folder, part), { recursive: true });
   const options = (sources: string): string[] => [
@@ -135,7 +142,8 @@ async function aptOptions(suite: Suite, folder: string): Promise<string[]> {
   const installed = '/usr/share/keyrings/debian-archive-keyring.gpg';
   const direct = options(sources(suite, installed));
   const update = await run('apt-get', [...direct, '-q', 'update'], { timeout: 600_000 });
-  if (update.code === 0 && !/NO_PUBKEY|not signed/.test(update.stdout + update.stderr)) return direct;
+  if (update.code === 0 && !/NO_PUBKEY|not signed/.test(update.stdout + update.stderr))
+    return { options: direct, keyring: installed };
 
   // An old machine lacks the newer suites' keys: take them from bookworm's keyring package, which its own key signs.
   const first = options(sources('bookworm', installed));
@@ -147,9 +155,10 @@ async function aptOptions(suite: Suite, folder: string): Promise<string[]> {
     timeout: 300_000,
   });
   await must('dpkg', ['-x', join(keys, readdirSync(keys)[0] ?? ''), keys]);
-  const chained = options(sources(suite, join(keys, installed)));
+  const keyring = join(keys, installed);
+  const chained = options(sources(suite, keyring));
   await must('apt-get', [...chained, '-q', 'update'], { timeout: 600_000 });
-  return chained;
+  return { options: chained, keyring };
 }
 
 /** The first Debian archive among the machine's apt sources, in either of apt's two file formats. */

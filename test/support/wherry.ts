@@ -49,11 +49,11 @@ export class Wherry implements AsyncDisposable {
   }
 }
 
-/** Ends the daemon of a run folder, containers included; no daemon is fine. */
-export async function stopWherry(runDir: string): Promise<void> {
+/** Ends the daemon of a run folder, containers included; no daemon is fine. `program`: Wherry as it is started where the daemon lives. */
+export async function stopWherry(runDir: string, program = wherryBinary): Promise<void> {
   if (!existsSync(join(runDir, 'keel.sock'))) return;
   const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', WHERRY_RUN_DIR: runDir };
-  const result = await run(wherryBinary, ['daemon', 'stop', '--force'], { env });
+  const result = await run(program, ['daemon', 'stop', '--force'], { env });
   if (result.code !== 0 && existsSync(join(runDir, 'keel.sock'))) {
     throw new Error(`wherry daemon stop --force: exit code ${result.code}\n${result.stdout}${result.stderr}`);
   }

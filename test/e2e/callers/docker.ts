@@ -1,34 +1,57 @@
-/** dockerd with a storage, a containerd, a socket and a Wherry of its own; no network but the host's and none. */
+/**
+ * dockerd with a storage, a containerd, a socket and a Wherry of its own; no network but the host's and none. Either docker 20.10 of bookworm under
+ * the machine's own root, or docker 26 of trixie in a tree of its own.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cgroupRoots, mounts, removeCgroup } from '../../support/cgroups.ts';
 import { peers } from '../../support/debs.ts';
 import { writeRootfs } from '../../support/image.ts';
-import { temporaryFolder, uniqueId } from '../../support/paths.ts';
+import { bin, temporaryFolder, uniqueId, wherryBinary } from '../../support/paths.ts';
 import { eventually, must, type RunOptions, type RunResult, run, stop } from '../../support/run.ts';
+import { Trixie } from '../../support/trixie.ts';
 import { stopWherry } from '../../support/wherry.ts';
 import { CallerPrograms, mark, runtimeScript } from './packages.ts';
+
+export interface DockerOptions {
+  /** Another runtime's program instead of Wherry's: shows that the tests ask what is so. */
+  runtime?: string | undefined;
+  suite?: 'bookworm' | 'trixie';
+  /** How Wherry is configured: by the path of its command line, which containerd's Go shim calls, or as a shim by its type. */
+  as?: 'command line' | 'shim';
+}
+
+/** Where the programs of one of the two are. */
+interface Programs {
+  daemon: string;
+  client: string;
+  /** Wherry's command line, in the same namespaces. */
+  wherry: string;
+  /** What the daemon needs to find its own programs. */
+  env: Record<string, string>;
+  /** After the daemon's end. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
 
 export class Docker implements AsyncDisposable {
   readonly folder: string;
   readonly runDir: string;
   readonly cgroupParent = `/${uniqueId('docker')}`;
-  readonly #programs: CallerPrograms;
+  #programs: Programs | undefined;
   #daemon: ChildProcess | undefined;
 
-  private constructor(folder: string, programs: CallerPrograms) {
+  private constructor(folder: string) {
     this.folder = folder;
     this.runDir = join(folder, 'w');
-    this.#programs = programs;
     for (const name of ['w', 'rootfs']) mkdirSync(join(folder, name), { mode: 0o700 });
   }
 
-  /** With the image `busybox`. `runtime`: another one instead of Wherry. */
-  static async start(runtime?: string): Promise<Docker> {
-    const docker = new Docker(temporaryFolder(), await CallerPrograms.open());
+  /** With the image `busybox`. */
+  static async start(options: DockerOptions = {}): Promise<Docker> {
+    const docker = new Docker(temporaryFolder());
     try {
-      await docker.#start(runtime);
+      await docker.#start(options);
     } catch (error) {
       await docker[Symbol.asyncDispose]();
       throw error;
@@ -36,10 +59,16 @@ export class Docker implements AsyncDisposable {
     return docker;
   }
 
-  async #start(runtime: string | undefined): Promise<void> {
+  async #start({ suite, runtime, as }: DockerOptions): Promise<void> {
     const { folder, runDir } = this;
     const peer = await peers(['bookworm']);
-    const daemon = this.#programs.path('dockerd');
+    const programs = suite === 'trixie' ? await ofTrixie(folder) : await ofBookworm();
+    this.#programs = programs;
+    const tried =
+      as === 'shim'
+        ? { runtimeType: 'io.containerd.wherry.v1' }
+        : { path: runtime ?? runtimeScript(folder, runDir) };
+    writeFileSync(join(folder, 'daemon.json'), JSON.stringify({ runtimes: { tried } }));
     const options = [
       ...[
         '--data-root',
@@ -51,18 +80,12 @@ export class Docker implements AsyncDisposable {
       ],
       ...['--host', `unix://${folder}/sock`, '--storage-driver', 'vfs', '--cgroup-parent', this.cgroupParent],
       ...['--iptables=false', '--ip6tables=false', '--bridge=none', '--default-runtime', 'tried'],
-      ...['--add-runtime', `tried=${runtime ?? runtimeScript(folder, runDir)}`],
+      ...['--config-file', join(folder, 'daemon.json')],
     ];
     const log = openSync(join(folder, 'log'), 'a');
-    this.#daemon = spawn(daemon, options, {
-      env: {
-        // It starts a containerd of its own, by name.
-        PATH: `${peer.containerd('1.6')}:${join(daemon, '..')}:/usr/sbin:/usr/bin:/sbin:/bin`,
-        LD_LIBRARY_PATH: this.#programs.libraries,
-        HOME: folder,
-        TMPDIR: folder,
-        ...mark(),
-      },
+    this.#daemon = spawn(programs.daemon, options, {
+      // It starts a containerd of its own, by name, and that a shim by its name.
+      env: { ...programs.env, HOME: folder, TMPDIR: folder, WHERRY_RUN_DIR: runDir, ...mark() },
       stdio: ['ignore', log, log],
     });
     closeSync(log);
@@ -78,10 +101,8 @@ export class Docker implements AsyncDisposable {
 
   run(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
     const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', HOME: this.folder, ...mark() };
-    return run(this.#programs.path('docker'), ['--host', `unix://${this.folder}/sock`, ...args], {
-      env,
-      ...options,
-    });
+    const client = this.#programs?.client ?? '';
+    return run(client, ['--host', `unix://${this.folder}/sock`, ...args], { env, ...options });
   }
 
   /** stdout without the last newline, of a command that must succeed. */
@@ -109,13 +130,41 @@ export class Docker implements AsyncDisposable {
       if (left.length > 0) await this.run(['rm', '--force', ...left]);
       await stop(this.#daemon, 20_000);
     }
-    await stopWherry(this.runDir);
+    await stopWherry(this.runDir, this.#programs?.wherry);
     for (const path of mounts().reverse())
       if (path.startsWith(`${folder}/`)) await run('umount', ['--lazy', path]);
+    await this.#programs?.[Symbol.asyncDispose]();
     await eventually(`${this.cgroupParent} is empty`, () => {
       removeCgroup(this.cgroupParent);
       return !cgroupRoots().some((root) => existsSync(join(root, this.cgroupParent))) || undefined;
     });
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+async function ofBookworm(): Promise<Programs> {
+  const programs = await CallerPrograms.open();
+  const daemon = programs.path('dockerd');
+  const containerd = (await peers(['bookworm'])).containerd('1.6');
+  return {
+    daemon,
+    client: programs.path('docker'),
+    wherry: wherryBinary,
+    env: {
+      PATH: `${containerd}:${join(daemon, '..')}:/usr/sbin:/usr/bin:/sbin:/bin`,
+      LD_LIBRARY_PATH: programs.libraries,
+    },
+    async [Symbol.asyncDispose]() {},
+  };
+}
+
+async function ofTrixie(folder: string): Promise<Programs> {
+  const trixie = await Trixie.enter(folder);
+  return {
+    daemon: trixie.script(join(folder, 'dockerd'), '/usr/sbin/dockerd'),
+    client: trixie.script(join(folder, 'docker'), '/usr/bin/docker'),
+    wherry: trixie.script(join(folder, 'wherry'), wherryBinary),
+    env: { PATH: `${bin}:/usr/sbin:/usr/bin:/sbin:/bin` },
+    [Symbol.asyncDispose]: () => trixie[Symbol.asyncDispose](),
+  };
 }

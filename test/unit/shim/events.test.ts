@@ -192,6 +192,40 @@ describe('events', () => {
     assert.deepEqual(seen, topics);
   });
 
+  it('are told again of a container that has the id of an earlier one, and not of the same one', async () => {
+    await using world = setUp();
+    await world.publisher.close(0);
+    const dir = mkdtempSync(join(tmpdir(), 'wherry-journal-'));
+    const seen: string[] = [];
+    const containerd = await listen(world.address, ({ topic }) => void seen.push(topic));
+    const key = { scope: '/c.sock', namespace: 'ns', id: 'again' };
+    const stdio = { stdin: '', stdout: '', stderr: '', terminal: false };
+    const request = { key, bundle: '/b', rootfsMounts: [], stdio };
+    let journal = new EventJournal(dir, world.log);
+    const publish = () =>
+      new EventPublisher(world.runtime, () => `unix://${world.address}`, world.log, journal);
+    let publisher = publish();
+    for (const life of [1, 2]) {
+      const state = await world.runtime.create(request, { requestId: '' });
+      // The next wherryd takes the container up and tells of it again.
+      await publisher.close(5000);
+      journal.close();
+      journal = new EventJournal(dir, world.log);
+      publisher = publish();
+      world.runtime.emit({ type: 'created', state, rootfsMounts: [] });
+      await world.runtime.start(key);
+      world.runtime.exit(key, life);
+      await world.runtime.delete(key, false);
+      // One that died before the directory had gone tells even more.
+      world.runtime.emit({ type: 'created', state, rootfsMounts: [] });
+    }
+    await publisher.close(5000);
+    journal.close();
+    await containerd.stop();
+    rmSync(dir, { recursive: true });
+    assert.deepEqual(seen, [...topics, ...topics]);
+  });
+
   it('are kept up to 16 MiB, then the oldest go and a warning says so; what is kept outlives wherryd', async () => {
     await using world = setUp();
     await world.publisher.close(0);

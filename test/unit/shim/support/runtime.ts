@@ -38,6 +38,7 @@ export class MemoryRuntime implements ShimRuntime {
     if (this.entries.has(nameOf(request.key))) {
       throw new WherryError('already-exists', 'container with given ID already exists', { path: 'id' });
     }
+    const earlier = this.requests.filter(({ key }) => nameOf(key) === nameOf(request.key)).length - 1;
     const state: ContainerState = {
       key: request.key,
       status: 'created',
@@ -45,7 +46,7 @@ export class MemoryRuntime implements ShimRuntime {
       bundle: request.bundle,
       rootfs: `${request.bundle}/rootfs`,
       stdio: request.stdio,
-      createdAt: new Date(1_700_000_000_000),
+      createdAt: new Date(1_700_000_000_000 + earlier),
       exit: undefined,
       oomKills: 0,
       oomCgroup: undefined,
@@ -217,7 +218,7 @@ export class MemoryRuntime implements ShimRuntime {
     return () => this.listeners.delete(listener);
   }
 
-  private emit(event: RuntimeEvent): void {
+  emit(event: RuntimeEvent): void {
     for (const listener of this.listeners) listener(event);
   }
 
