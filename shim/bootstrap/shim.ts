@@ -2,11 +2,12 @@
  * What `containerd-shim-wherry-v1` does when containerd executes it: start, delete, -info, -v. The native client carries words and
  * answers; the decisions are here. Whatever is printed is part of the contract: a success prints its answer and nothing else.
  */
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { rename, unlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { ClientSession } from '../../src/cli/session.ts';
 import type { ExitInfo } from '../../src/container/types.ts';
 import { WherryError } from '../../src/errors.ts';
+import { readSmallFile } from '../../src/linux/small-file.ts';
 import { DeleteResponse } from '../gen/containerd/task/v2/shim.ts';
 import { RuntimeInfo } from '../gen/containerd/types/introspection.ts';
 import { Any } from '../gen/google/protobuf/any.ts';
@@ -124,11 +125,11 @@ async function start(
   const [stdin, config] = await Promise.all([
     readStdin(session),
     // A sandbox's bundle has none.
-    readFile(join(cwd, 'config.json'), 'utf8').catch(() => ''),
+    readSmallFile(join(cwd, 'config.json')).catch(() => Buffer.alloc(0)),
   ]);
   const params = parseBootstrap(stdin, id, namespace);
   const caller = callerOf(params, env);
-  const group = groupOf(config, id);
+  const group = groupOf(config.toString('utf8'), id);
   const grpc = dependencies.protocol === 'grpc' && caller === 'json';
   if (dependencies.protocol === 'grpc') {
     dependencies.log.warn(
@@ -156,14 +157,18 @@ async function start(
   let endpoint: Endpoint = grpc
     ? { version: 2, address: join(dependencies.runDir, 'grpc.sock'), protocol: 'grpc' }
     : { version: 2, address: `unix://${path}`, protocol: 'ttrpc' };
+  const address = new AddressFile(cwd, addressFile(endpoint));
   try {
     await dependencies.groups.open(options, id);
   } catch (thrown) {
-    if (WherryError.from(thrown).details.errno !== EADDRINUSE) throw thrown;
+    if (WherryError.from(thrown).details.errno !== EADDRINUSE) {
+      await address.drop();
+      throw thrown;
+    }
     // Another shim serves this pod already: containerd shall talk to that one.
     endpoint = { ...endpoint, version: await probe(path, id) };
   }
-  await replaceFile(join(cwd, 'address'), addressFile(endpoint));
+  await address.keep(addressFile(endpoint));
   dependencies.addLog?.({ namespace, id }, join(cwd, 'log'));
   dependencies.log.debug('shim started', { namespace, id, group, caller, address: endpoint.address });
   return encodeAnswer(caller, endpoint);
@@ -174,10 +179,36 @@ function socketDir(given: string | undefined, runDir: string): string {
   return process.geteuid?.() === 0 ? SOCKET_DIR : join(runDir, 's');
 }
 
-async function replaceFile(path: string, text: string): Promise<void> {
-  const temporary = join(dirname(path), `.${basename(path)}.wherry`);
-  await writeFile(temporary, text, { mode: 0o600 });
-  await rename(temporary, path);
+/** The bundle's `address`: written under another name while the socket is made, and there as a whole when that is done. */
+class AddressFile {
+  readonly #path: string;
+  readonly #temporary: string;
+  readonly #text: string;
+  readonly #written: Promise<void>;
+
+  constructor(bundle: string, text: string) {
+    this.#path = join(bundle, 'address');
+    this.#temporary = join(bundle, '.address.wherry');
+    this.#text = text;
+    this.#written = this.#write(text);
+    // Whoever waits for it hears of the failure.
+    this.#written.catch(() => {});
+  }
+
+  async keep(text: string): Promise<void> {
+    await this.#written;
+    if (text !== this.#text) await this.#write(text);
+    await rename(this.#temporary, this.#path);
+  }
+
+  async drop(): Promise<void> {
+    await this.#written.catch(() => {});
+    await unlink(this.#temporary).catch(() => {});
+  }
+
+  #write(text: string): Promise<void> {
+    return writeFile(this.#temporary, text, { mode: 0o600 });
+  }
 }
 
 /**

@@ -1,7 +1,8 @@
 /** A bundle of the caller: the folder and its config.json, read once. */
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WherryError } from '../errors.ts';
+import { readSmallFile } from '../linux/small-file.ts';
 import { parseConfig } from '../oci/config.ts';
 import type { Spec } from '../oci/types.ts';
 import { type CommandContext, callerPath } from './context.ts';
@@ -33,7 +34,7 @@ export async function readBundle(
 async function readConfig(path: string, named: string | undefined, where: string): Promise<Buffer> {
   const file = join(path, 'config.json');
   try {
-    return await readFile(file);
+    return await readSmallFile(file);
   } catch (error) {
     await assertFolder(path, named ?? path, where);
     if (errnoName(error) === 'ENOENT') {

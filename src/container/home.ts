@@ -23,8 +23,10 @@ export async function withHome(spec: Spec, rootfs: string, mounts: readonly Moun
 }
 
 async function lookUp(layers: readonly string[], uid: number): Promise<string> {
-  for (const layer of layers) {
-    const passwd = await readInRoot(layer, 'etc/passwd', PASSWD_MAX, DEADLINE_MS);
+  for (const [index, layer] of layers.entries()) {
+    // A new container's uppermost layer is empty; the lowest has a passwd as a rule.
+    const rare = index < layers.length - 1;
+    const passwd = await readInRoot(layer, 'etc/passwd', PASSWD_MAX, DEADLINE_MS, { rare });
     if (passwd !== undefined) return homeOf(passwd.toString('utf8'), uid) ?? '/';
   }
   return '/';

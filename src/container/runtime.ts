@@ -4,7 +4,6 @@
  * (compile/), RPC, argv.
  */
 import { rmdirSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { withMemoryAnnotations } from '../cgroup/annotations.ts';
 import type { CgroupHost } from '../cgroup/hierarchy.ts';
@@ -19,6 +18,7 @@ import { type ErrorKind, WherryError } from '../errors.ts';
 import { fault } from '../fault.ts';
 import { isAlive } from '../linux/pidfd.ts';
 import { compileSeccomp } from '../linux/seccomp.ts';
+import { readSmallFile } from '../linux/small-file.ts';
 import { parseConfig } from '../oci/config.ts';
 import { unsupported } from '../oci/supported.ts';
 import type { LinuxResources, Mount, Spec } from '../oci/types.ts';
@@ -1185,7 +1185,7 @@ function exitOf(record: ContainerRecord): ExitInfo {
 async function readConfig(bundle: string): Promise<Uint8Array> {
   const path = join(bundle, 'config.json');
   try {
-    return await readFile(path);
+    return await readSmallFile(path);
   } catch (error) {
     throw new WherryError(
       'invalid-argument',

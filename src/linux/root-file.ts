@@ -3,6 +3,7 @@
  * call for it. The root may be anything, a FUSE mount that never answers included, so the calls run on libuv's pool, two at most at
  * a time (it has four threads, which all of Node's file work shares), and nobody waits longer than the deadline.
  */
+import { readdir } from 'node:fs/promises';
 import { currentArch } from './arch.ts';
 import {
   AT_FDCWD,
@@ -29,17 +30,19 @@ let running = 0;
 
 /**
  * The file's first `max` bytes; undefined when it is not there, is no regular file, cannot be read, the deadline (ms) passed, or too
- * many such reads hang already.
+ * many such reads hang already. `rare`: it is mostly not there, which one look at the root's names tells; a file that is not found is
+ * looked for several times.
  */
 export async function readInRoot(
   root: string,
   path: string,
   max: number,
   deadline: number,
+  { rare = false } = {},
 ): Promise<Buffer | undefined> {
   if (running >= MOST_AT_ONCE) return undefined;
   running++;
-  const read = readFile(root, path, max).finally(() => {
+  const read = readFile(root, path, max, rare).finally(() => {
     running--;
   });
   let timer: NodeJS.Timeout | undefined;
@@ -71,7 +74,8 @@ function load(): Calls {
   return calls;
 }
 
-async function readFile(root: string, path: string, max: number): Promise<Buffer | undefined> {
+async function readFile(root: string, path: string, max: number, rare: boolean): Promise<Buffer | undefined> {
+  if (rare && !(await has(root, path.split('/')[0] ?? ''))) return undefined;
   const { pread, close } = load();
   const folder = await open(AT_FDCWD, root, O_PATH | O_DIRECTORY, 0);
   if (folder < 0) return undefined;
@@ -89,6 +93,12 @@ async function readFile(root: string, path: string, max: number): Promise<Buffer
   } finally {
     close(folder);
   }
+}
+
+/** false only where the folder is surely without such an entry. */
+async function has(folder: string, name: string): Promise<boolean> {
+  const names = await readdir(folder).catch(() => undefined);
+  return names?.includes(name) ?? true;
 }
 
 /** A descriptor, or a negative number. errno belongs to the pool's thread and cannot be asked for, so every failure is tried again. */
