@@ -4,70 +4,46 @@
  * (compile/), RPC, argv.
  */
 import { rmdirSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { withMemoryAnnotations } from '../cgroup/annotations.ts';
 import type { CgroupHost } from '../cgroup/hierarchy.ts';
 import { oomKills } from '../cgroup/oom.ts';
-import { type CgroupPlan, planCgroup } from '../cgroup/plan.ts';
-import { realProbe } from '../cgroup/probe.ts';
-import { type CgroupReader, openCgroupReader } from '../cgroup/reader.ts';
+import { planCgroup } from '../cgroup/plan.ts';
 import type { CgroupStats } from '../cgroup/stats.ts';
 import { isSliceName, type SystemdUnit } from '../cgroup/systemd.ts';
-import { foldersIn, removalOrder } from '../cgroup/tree.ts';
-import { type ErrorKind, WherryError } from '../errors.ts';
+import { foldersIn } from '../cgroup/tree.ts';
+import { WherryError } from '../errors.ts';
 import { fault } from '../fault.ts';
 import { isAlive } from '../linux/pidfd.ts';
 import { compileSeccomp } from '../linux/seccomp.ts';
-import { readSmallFile } from '../linux/small-file.ts';
-import { parseConfig } from '../oci/config.ts';
-import { unsupported } from '../oci/supported.ts';
 import type { LinuxResources, Mount, Spec } from '../oci/types.ts';
-import type { AssembledTape } from '../tape/assemble.ts';
-import { disassemble } from '../tape/disassemble.ts';
-import { playError, readPage } from '../tape/outcome.ts';
+import { playError } from '../tape/outcome.ts';
+import { type Asker, readBundle, readSpec, rootfsOf } from './bundle-spec.ts';
 import { cgroupOwner } from './cgroup-owner.ts';
-import { compileCreate } from './compile/create.ts';
-import type { CreateInput } from './compile/input.ts';
-import { compileRemove } from './compile/remove.ts';
-import { compileBeforeRestore } from './compile/restore.ts';
+import { Creation } from './creation.ts';
 import { checkpointContainer } from './criu/checkpoint.ts';
 import type { CheckpointOptions } from './criu/options.ts';
-import { planRestore } from './criu/restore.ts';
-import {
-  type ExecContext,
-  execContextOf,
-  hasOwnPidNamespace,
-  loadExecContext,
-  saveExecContext,
-} from './exec-context.ts';
+import { execContextOf, hasOwnPidNamespace, saveExecContext } from './exec-context.ts';
 import { Execs } from './execs.ts';
 import { exitReason } from './exit-reason.ts';
+import { explainBundle } from './explain.ts';
 import { folderName } from './folder-name.ts';
 import { readForeign, removeForeign } from './foreign.ts';
-import { Freezer } from './freezer.ts';
 import { withHome } from './home.ts';
-import { createDeadline, explainHookError, laterHooks, playHooks, startHooksEnd } from './hooks.ts';
-import { entriesOf } from './host-entries.ts';
+import { laterHooks, playHooks, startHooksEnd } from './hooks.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
 import { keyName } from './key.ts';
 import { addMounts, type LiveMountsDependencies, removeMounts } from './live-mounts.ts';
 import { Loggers } from './loggers.ts';
-import { checkLabels } from './lsm.ts';
-import { membersOf } from './members.ts';
-import { mountsBelow } from './nested-mounts.ts';
-import { planNetDevices } from './net-devices.ts';
 import { Ooms } from './ooms.ts';
-import type { PlayHost, PlayOptions } from './play.ts';
+import { Processes } from './processes.ts';
 import { ContainerRecord } from './record.ts';
 import { Recovery } from './recover.ts';
-import { planResctrl } from './resctrl.ts';
+import { alreadyExists, notFound, notRunning } from './refusals.ts';
+import { Removal } from './removal.ts';
 import { type ResctrlChange, updateResctrl } from './resctrl-update.ts';
-import { explainIdError, ordinaryUser, rootIsUser, specForUser, type UserSpec } from './rootless.ts';
+import { ordinaryUser } from './rootless.ts';
 import { type OpenUnit, Scopes } from './scopes.ts';
-import { planStdio, type StdioPlan } from './stdio.ts';
 import { StateStore, scopeFolder } from './store.ts';
 import { assertResized, DRAIN_MS } from './streams.ts';
-import { subordinatesOf } from './subordinate-ids.ts';
 import type {
   ContainerKey,
   ContainerRuntime,
@@ -78,7 +54,6 @@ import type {
   ExecState,
   ExitInfo,
   OperationContext,
-  RootfsOverlay,
   RuntimeEvent,
 } from './types.ts';
 import { updateResources } from './update.ts';
@@ -87,30 +62,18 @@ import {
   assertHierarchy,
   cgroupsOfCaller,
   cgroupsOfUser,
-  hasCgroup,
   USER_PARENT,
 } from './user-cgroups.ts';
+import { sleep, unlessAborted } from './waiting.ts';
 
-/** Wherry's own programs lie beside the Node that runs it. */
-const LIBEXEC = dirname(process.execPath);
-const ESRCH = -3;
 const ENXIO = -6;
 const SIGKILL = 9;
-/** A set-up that takes longer hangs on something: keel kills it and the error names the step. */
-const CREATE_DEADLINE_MS = 120_000;
-/** An image may be as large as memory is. */
-const RESTORE_DEADLINE_MS = 1_800_000;
 /** For the output of a process that nobody remembers. */
 const UNKNOWN_DRAIN_MS = 10_000;
-const REMOVE_DEADLINE_MS = 60_000;
 /** Most short-lived containers have ended by then, and need neither a watch nor a memory. */
 const LATER_MS = 30;
 /** A container that ends is mostly deleted in the same moment. */
 const EXIT_SAVE_DELAY_MS = 20;
-/** rmdir answers EBUSY while the last dying task leaves; runc gives up after about as long. */
-const REMOVE_TRIES = 40;
-/** On v2 each try waits for the last task. */
-const REMOVE_WAITS = 10;
 
 export interface Logger {
   debug(message: string, fields?: Record<string, unknown>): void;
@@ -141,13 +104,15 @@ export class Runtime implements ContainerRuntime {
   readonly #inUserNamespace: boolean;
   readonly #containers = new Map<string, ContainerRecord>();
   readonly #byToken = new Map<bigint, ContainerRecord>();
-  readonly #readers = new Map<ContainerRecord, CgroupReader>();
+  readonly #processes: Processes;
   readonly #listeners = new Set<(event: RuntimeEvent) => void>();
   readonly #execs: Execs;
   readonly #loggers: Loggers;
   readonly #ooms: Ooms;
   readonly #scopes: Scopes;
   readonly #recovery: Recovery;
+  readonly #removal: Removal;
+  readonly #creation: Creation;
   /** Which life of keel this is. */
   #boot = 0n;
   /** Unique across restarts of wherryd: keel may still know tokens of the last one. */
@@ -179,8 +144,19 @@ export class Runtime implements ContainerRuntime {
       held: (record) => this.#execs.anyActive(record),
       tell: (event) => this.#emit(event),
     });
+    const nextToken = () => this.#nextToken++;
     const isUser = this.#user !== undefined || this.#inUserNamespace;
-    this.#scopes = new Scopes(this.#cgroups.mode, this.#keel, isUser, () => this.#nextToken++);
+    this.#processes = new Processes(this.#keel, this.#cgroups, nextToken);
+    this.#removal = new Removal(this.#cgroups.mode, nextToken);
+    this.#creation = new Creation({
+      keel: this.#keel,
+      cgroups: this.#cgroups,
+      user: this.#user,
+      inUserNamespace: this.#inUserNamespace,
+      removal: this.#removal,
+      nextToken,
+    });
+    this.#scopes = new Scopes(this.#cgroups.mode, this.#keel, isUser, nextToken);
     this.#ooms = new Ooms(
       this.#cgroups.mode,
       (event) => this.#emit(event),
@@ -251,7 +227,7 @@ export class Runtime implements ContainerRuntime {
     this.#remember(record);
     let claimed = false;
     try {
-      const { spec: given, helpers } = await this.#readSpec(request);
+      const { spec: given, helpers } = await readSpec(request, this.#asker(request.key));
       record.idHelpers = helpers;
       const spec = await withHome(
         given,
@@ -299,13 +275,13 @@ export class Runtime implements ContainerRuntime {
         const scope = unit === undefined ? undefined : await this.#openScope(unit, record, spec);
         try {
           const rest = atStart ? { ...request, rootfsMounts: [], files: [] } : request;
-          await this.#playCreate(rest, record, spec, cgroup, filter);
+          await this.#creation.play(rest, record, spec, cgroup, filter);
         } finally {
           await scope?.leave();
         }
       };
       if (atStart) {
-        await this.#beforeRestore(request);
+        await this.#creation.beforeRestore(request);
         record.restoreNow = make;
       } else await make();
       fault('create.played');
@@ -401,22 +377,8 @@ export class Runtime implements ContainerRuntime {
     if (record.restoreNow !== undefined) throw notRunning();
     await record.registered;
     if (signal === SIGKILL) record.killed = true;
-    if (all && record.cgroup !== undefined) {
-      await this.#signalAll(record, signal);
-      return;
-    }
-    const result = await this.#keel.signal(record.token, signal, context.requestId);
-    fault('kill.sent');
-    // Frozen by v1's freezer a process does not even die.
-    if (signal === SIGKILL && record.status === 'paused') await this.#freezer(record).thaw();
-    if (result === ESRCH) throw notRunning();
-    if (result < 0) {
-      throw new WherryError('invalid-argument', `cannot send signal ${signal}`, {
-        errno: -result,
-        syscall: 'pidfd_send_signal',
-        path: 'signal',
-      });
-    }
+    if (all && record.cgroup !== undefined) await this.#processes.signalAll(record, signal);
+    else await this.#processes.signal(record, signal, context.requestId);
   }
 
   async delete(key: ContainerKey, force: boolean, context: OperationContext): Promise<ExitInfo> {
@@ -435,7 +397,7 @@ export class Runtime implements ContainerRuntime {
     record.deleting = true;
     try {
       if (record.restoreNow !== undefined) record.noteExit({ pid: 0, exitStatus: 0, exitedAt: new Date() });
-      if (record.exit === undefined) await this.#killAndWait(record);
+      if (record.exit === undefined) await this.#processes.killAndWait(record);
       await this.#execs.forgetAll(record);
       await this.#removeAll(record, context);
       if (record.logger !== undefined) await this.#loggers.stop(record.logger);
@@ -454,14 +416,7 @@ export class Runtime implements ContainerRuntime {
   }
 
   async pids(key: ContainerKey): Promise<number[]> {
-    const record = this.#get(key);
-    if (record.status === 'stopped') return record.pid === 0 ? [] : [record.pid];
-    if (!hasCgroup(record)) {
-      await this.#loadContext(record);
-      return this.#members(record);
-    }
-    const pids = this.#reader(record).pids();
-    return pids.length === 0 && record.pid !== 0 ? [record.pid] : pids;
+    return this.#processes.pids(this.#get(key));
   }
 
   async closeStdin(key: ContainerKey): Promise<void> {
@@ -477,7 +432,7 @@ export class Runtime implements ContainerRuntime {
   async stats(key: ContainerKey): Promise<CgroupStats> {
     const record = this.#get(key);
     assertCgroup(record, this.#cgroups, 'read statistics');
-    return this.#reader(record).sample();
+    return this.#processes.reader(record).sample();
   }
 
   noteExit(key: ContainerKey, waitStatus: number): void {
@@ -492,7 +447,7 @@ export class Runtime implements ContainerRuntime {
     const before = record.status;
     record.status = 'pausing';
     try {
-      await this.#freezer(record).freeze(context.host);
+      await this.#processes.freezer(record).freeze(context.host);
     } catch (error) {
       if (record.status === 'pausing') record.status = before;
       throw error;
@@ -508,7 +463,7 @@ export class Runtime implements ContainerRuntime {
   async resume(key: ContainerKey, context: OperationContext): Promise<void> {
     const record = this.#get(key);
     if (record.status !== 'paused') throw new WherryError('failed-precondition', 'container not paused');
-    await this.#freezer(record).thaw(context.host);
+    await this.#processes.freezer(record).thaw(context.host);
     if (record.exit !== undefined) return;
     record.status = record.pausedFrom;
     this.#store.save(record);
@@ -524,7 +479,7 @@ export class Runtime implements ContainerRuntime {
         { path: 'id' },
       );
     }
-    const { config } = parseConfig(await readConfig(record.bundle));
+    const config = await readBundle(record.bundle);
     const host = context.host ?? this.#keel;
     const nextToken = () => this.#nextToken++;
     await checkpointContainer(record, config, options, { cgroups: this.#cgroups, host, nextToken });
@@ -550,20 +505,9 @@ export class Runtime implements ContainerRuntime {
     } catch (error) {
       record.status = 'created';
       // Its root filesystem stays mounted until the delete, as it was before this start.
-      const directories = removalOrder(record.cgroup?.remove ?? []);
-      const tape = compileRemove({ rootfs: undefined, cgroupDirectories: directories });
-      await (context.host ?? this.#keel).play(this.#nextToken++, tape.image, {
-        deadline: REMOVE_DEADLINE_MS,
-      });
+      await this.#removal.playCgroups(record, context.host ?? this.#keel);
       throw error;
     }
-  }
-
-  async #beforeRestore(request: CreateRequest): Promise<void> {
-    const tape = compileBeforeRestore(request);
-    const options = { deadline: CREATE_DEADLINE_MS, inProcess: true };
-    const error = playError(tape, await this.#keel.play(this.#nextToken++, tape.image, options));
-    if (error !== undefined) throw error;
   }
 
   async update(
@@ -588,7 +532,7 @@ export class Runtime implements ContainerRuntime {
     return updateResctrl(folderName(record.key.id), record.resctrl, change, {
       host: host ?? this.#keel,
       nextToken: () => this.#nextToken++,
-      pids: () => this.#reader(record).pids(),
+      pids: () => this.#processes.reader(record).pids(),
       remember: (groups) => {
         record.resctrl = groups;
         this.#store.save(record);
@@ -609,7 +553,7 @@ export class Runtime implements ContainerRuntime {
       });
     const { warnings, devices } = await write();
     if (record.unit !== undefined) {
-      await this.#scopes.update(record, { ...resources, devices }, this.#freezer(record));
+      await this.#scopes.update(record, { ...resources, devices }, this.#processes.freezer(record));
       await write();
     }
     if (resources.devices !== undefined) this.#store.save(record);
@@ -633,7 +577,7 @@ export class Runtime implements ContainerRuntime {
   async #mountsOf(record: ContainerRecord, { host }: OperationContext): Promise<LiveMountsDependencies> {
     if (record.exit !== undefined || record.status === 'creating') throw notRunning('failed-precondition');
     return {
-      context: await this.#loadContext(record),
+      context: await this.#processes.context(record),
       unprivileged: this.#user !== undefined,
       host: host ?? this.#keel,
       nextToken: () => this.#nextToken++,
@@ -693,7 +637,7 @@ export class Runtime implements ContainerRuntime {
 
   async execDefaults(key: ContainerKey): Promise<ExecDefaults> {
     const record = this.#get(key);
-    return (await this.#loadContext(record)).process;
+    return (await this.#processes.context(record)).process;
   }
 
   onEvent(listener: (event: RuntimeEvent) => void): () => void {
@@ -768,127 +712,20 @@ export class Runtime implements ContainerRuntime {
   /** The tape of a bundle as text; nothing is played. */
   async explain(bundle: string, id: string): Promise<string> {
     const key = { scope: '', namespace: 'default', id };
-    const stdio = { stdin: '', stdout: '', stderr: '', terminal: false };
-    const request: CreateRequest = { key, bundle, rootfsMounts: [], stdio };
-    const { spec: given, helpers } = await this.#readSpec(request);
-    const spec = await withHome(given, rootfsOf(given, bundle), []);
-    const cgroupsPath = spec.linux?.cgroupsPath ?? '';
-    const own = cgroupsPath === '' ? `/${id}` : cgroupsPath;
-    // The bundle's container may run just now: its cgroup is taken as not made yet.
-    const probe = { ...realProbe, exists: (path: string) => !path.endsWith(own) && realProbe.exists(path) };
-    const wanted = { cgroupsPath, defaultParent: this.#parentOf(key), id, resources: spec.linux?.resources };
-    const cgroup = planCgroup(this.#cgroups, { ...wanted, owner: cgroupOwner(spec) }, probe);
-    const seccomp = spec.linux?.seccomp;
-    const tape = compileCreate({
-      token: 0n,
-      id,
-      spec,
-      bundle,
-      rootfs: rootfsOf(spec, bundle),
-      rootfsMounts: [],
+    return explainBundle(bundle, id, {
+      ...this.#asker(key),
+      cgroups: this.#cgroups,
+      cgroupParent: this.#parentOf(key),
       stateDir: this.#store.directory(key),
-      libexec: LIBEXEC,
-      stdio: { kind: 'inherit' },
-      cgroup,
-      cgroups: this.#cgroups,
-      seccomp: seccomp === undefined ? undefined : await compileSeccomp(seccomp),
-      unprivileged: this.#user !== undefined,
-      netDevices: await planNetDevices(spec),
-      resctrl: planResctrl(spec, id),
-      rootIsUser: this.#user !== undefined && rootIsUser(spec, this.#user),
-      idHelpers: helpers,
     });
-    return disassemble(tape);
   }
 
-  async #readSpec(request: CreateRequest): Promise<UserSpec> {
-    const config = request.config ?? (await this.#readConfig(request));
-    checkLabels(config);
-    const refused = unsupported(config, this.#cgroups.mode === 'v2' ? 2 : 1);
-    const first = refused[0];
-    if (first !== undefined) {
-      throw new WherryError(
-        'unimplemented',
-        refused.map(({ path, what }) => `config.json: ${path}: ${what}`).join('; '),
-        {
-          path: first.path,
-        },
-      );
-    }
-    const own =
-      this.#user === undefined
-        ? { spec: config, helpers: {} }
-        : specForUser(config, this.#user, await subordinatesOf(this.#user));
-    return { ...own, spec: withMemoryAnnotations(own.spec, this.#cgroups.mode === 'v2') };
-  }
-
-  async #readConfig(request: CreateRequest): Promise<Spec> {
-    const { config, warnings } = parseConfig(await readConfig(request.bundle));
-    for (const warning of warnings) this.#log.warn(warning, logFields(request.key));
-    return config;
-  }
-
-  async #playCreate(
-    request: CreateRequest,
-    record: ContainerRecord,
-    spec: Spec,
-    cgroup: CgroupPlan,
-    filter: { filter: Uint8Array; flags: number } | undefined,
-  ): Promise<void> {
-    const { caller } = request;
-    const resctrl = planResctrl(spec, folderName(request.key.id));
-    record.resctrl = resctrl && { tasks: resctrl.tasks, remove: resctrl.remove };
-    const input: CreateInput = {
-      token: record.token,
-      id: request.key.id,
-      spec,
-      bundle: request.bundle,
-      rootfs: record.rootfs,
-      rootfsMounts: request.rootfsMounts,
-      stateDir: record.dir,
-      libexec: LIBEXEC,
-      stdio: await this.#planStdio(request, record, spec),
-      cgroup,
-      cgroups: this.#cgroups,
-      seccomp: filter,
-      caller,
-      netDevices: await planNetDevices(spec, caller?.network),
-      resctrl,
-      unprivileged: this.#user !== undefined,
-      rootIsUser: this.#user !== undefined && rootIsUser(spec, this.#user),
-      idHelpers: record.idHelpers,
-      rootfsOverlay: await this.#viewOf(request),
-      bindDevices: this.#inUserNamespace,
-      noPivotRoot: request.noPivotRoot,
-      noNewKeyring: request.noNewKeyring,
-      startAtOnce: request.startAtOnce,
-      pidFile: request.pidFile,
-      files: request.files,
-      settings: request.settings,
-      schedCoreWith: request.schedCoreWith,
+  #asker(key: ContainerKey): Asker {
+    return {
+      user: this.#user,
+      unified: this.#cgroups.mode === 'v2',
+      warn: (message) => this.#log.warn(message, logFields(key)),
     };
-    const restore = request.restore === undefined ? undefined : await planRestore(input, request.restore);
-    const tape = restore?.tape ?? compileCreate(input);
-    const host = caller?.host ?? this.#keel;
-    const result = await host.play(record.token, tape.image, {
-      deadline: createDeadline(spec.hooks, restore === undefined ? CREATE_DEADLINE_MS : RESTORE_DEADLINE_MS),
-      console: caller?.relayConsole === true,
-      preserve: caller?.preserveFds ?? 0,
-      next: spec.hooks?.poststart === undefined ? this.#nextOf(request, record) : undefined,
-    });
-    const error = restore === undefined ? playError(tape, result) : await restore.failure(result);
-    if (error !== undefined) throw explainHookError(explainIdError(error, result.page), result.page);
-    record.cleanup = result.cleanup;
-    const pid = Number(readPage(result.page).slots[0] ?? 0n);
-    if (caller === undefined) await record.registered;
-    else if (record.pid === 0) record.pid = pid;
-  }
-
-  /** Who is not the machine's root may have to show a folder piece by piece. */
-  async #viewOf({ rootfsOverlay }: CreateRequest): Promise<RootfsOverlay | undefined> {
-    if (rootfsOverlay === undefined || (this.#user === undefined && !this.#inUserNamespace))
-      return rootfsOverlay;
-    return { ...rootfsOverlay, entries: await entriesOf(rootfsOverlay.lower) };
   }
 
   /** A hook that fails ends the container (runtime.md, "Lifecycle", step 10). */
@@ -908,38 +745,6 @@ export class Runtime implements ContainerRuntime {
     } catch (error) {
       this.#log.warn(WherryError.from(error).message, logFields(record.key));
     }
-  }
-
-  #nextOf({ foreground }: CreateRequest, record: ContainerRecord): PlayOptions['next'] {
-    if (foreground === undefined) return undefined;
-    const { waitFlags, cleanUp } = foreground;
-    return { waitFlags, cleanup: cleanUp ? this.#removeTape(record, 1).image : undefined };
-  }
-
-  #removeTape(record: ContainerRecord, attempt: number): AssembledTape {
-    const directories = record.cgroup?.remove ?? [];
-    const rootfs = record.rootfsMounts.length === 0 ? undefined : join(record.bundle, 'rootfs');
-    return compileRemove({
-      rootfs,
-      rootfsTargets: record.rootfsMounts.map(({ target }) => target),
-      resctrl: record.resctrl?.remove,
-      // Looking for mounts of others, and for cgroups of the container's own, costs more than the removal: only where it was refused.
-      ...(rootfs !== undefined && attempt > 1 && { nestedMounts: mountsBelow(rootfs) }),
-      cgroupDirectories: attempt === 1 ? directories : removalOrder(directories),
-      waitForTheLast: attempt > 1,
-    });
-  }
-
-  async #planStdio(request: CreateRequest, record: ContainerRecord, { process }: Spec): Promise<StdioPlan> {
-    if (request.caller !== undefined) return { kind: 'inherit' };
-    const { id, namespace } = request.key;
-    const terminal = process.terminal === true;
-    // Processes of a pid namespace that is not its own may outlive the init and hold its streams.
-    const copied = record.execContext !== undefined && !hasOwnPidNamespace(record.execContext);
-    const nextToken = () => this.#nextToken++;
-    const plan = await planStdio(request.stdio, { id, namespace, terminal, copied, nextToken });
-    if (plan.kind !== 'inherit') record.logger = plan.logger?.token;
-    return plan;
   }
 
   /** After a failed create: the init is gone or is killed, mounts and cgroups go, the folder goes. */
@@ -969,29 +774,13 @@ export class Runtime implements ContainerRuntime {
     }
   }
 
-  async #killAndWait(record: ContainerRecord): Promise<void> {
-    await record.registered;
-    record.killed = true;
-    const frozen = record.status === 'paused' || record.status === 'pausing';
-    const result = await this.#keel.signal(record.token, SIGKILL);
-    if (frozen) await this.#freezer(record).thaw();
-    if (result < 0 && result !== ESRCH) {
-      throw new WherryError('internal', 'cannot kill the init', {
-        errno: -result,
-        syscall: 'pidfd_send_signal',
-      });
-    }
-    await record.exited;
-  }
-
   async #removeAll(record: ContainerRecord, context: OperationContext): Promise<void> {
-    this.#readers.get(record)?.close();
-    this.#readers.delete(record);
+    this.#processes.forget(record);
     this.#ooms.forget(record);
     if (record.unit !== undefined) await this.#scopes.remove(record.unit);
     const done = await record.cleanup;
-    if (done === undefined || playError(this.#removeTape(record, 1), done) !== undefined) {
-      await this.#playRemove(record, context.host ?? this.#keel);
+    if (done === undefined || playError(this.#removal.tape(record), done) !== undefined) {
+      await this.#removal.play(record, context.host ?? this.#keel);
     }
     // The event first: what it tells is true as soon as the directory is gone, and who asks again then is told from it. keel
     // remembers the exit until the release.
@@ -1003,18 +792,6 @@ export class Runtime implements ContainerRuntime {
     const released = this.#keel.release(record.token, record.settings.drainMs ?? DRAIN_MS);
     // keel keeps no streams of a container that had its caller's.
     if (record.cleanup === undefined) await released;
-  }
-
-  async #playRemove(record: ContainerRecord, host: PlayHost): Promise<void> {
-    const options = { deadline: REMOVE_DEADLINE_MS, inProcess: true };
-    for (let attempt = 1; ; attempt++) {
-      const tape = this.#removeTape(record, attempt);
-      const result = await host.play(this.#nextToken++, tape.image, options);
-      const error = playError(tape, result);
-      if (error === undefined) return;
-      if (attempt >= (this.#cgroups.mode === 'v2' ? REMOVE_WAITS : REMOVE_TRIES)) throw error;
-      await sleep(Math.min(2 ** attempt, 250));
-    }
   }
 
   #exited(record: ContainerRecord, waitStatus: number, time: Date, known = true): void {
@@ -1034,7 +811,7 @@ export class Runtime implements ContainerRuntime {
   /** Without a pid namespace of its own the init's end is nobody else's: the others are killed (shim contract 5, rule 4). */
   #endTheRest(record: ContainerRecord): void {
     if (record.execContext === undefined || hasOwnPidNamespace(record.execContext)) return;
-    this.#signalAll(record, SIGKILL).catch((error: unknown) =>
+    this.#processes.signalAll(record, SIGKILL).catch((error: unknown) =>
       this.#log.error('processes may be left of a container', {
         ...logFields(record.key),
         error: String(error),
@@ -1095,47 +872,6 @@ export class Runtime implements ContainerRuntime {
     }
   }
 
-  #freezer(record: ContainerRecord): Freezer {
-    return new Freezer(record.cgroup?.paths ?? {}, this.#cgroups.mode, {
-      keel: this.#keel,
-      nextToken: () => this.#nextToken++,
-    });
-  }
-
-  /** To every process of the cgroup; those of a container that is gone are no failure. */
-  async #signalAll(record: ContainerRecord, signal: number): Promise<void> {
-    if (!hasCgroup(record)) await this.#loadContext(record);
-    const pids = () => {
-      if (!hasCgroup(record)) return this.#members(record);
-      try {
-        return this.#reader(record).pids();
-      } catch {
-        return [];
-      }
-    };
-    await this.#freezer(record).signalAll(signal, pids, record.status === 'paused');
-  }
-
-  async #loadContext(record: ContainerRecord): Promise<ExecContext> {
-    record.execContext ??= await loadExecContext(record.dir);
-    return record.execContext;
-  }
-
-  #members(record: ContainerRecord): number[] {
-    const own = record.execContext !== undefined && hasOwnPidNamespace(record.execContext);
-    return membersOf(record.pid, own);
-  }
-
-  #reader(record: ContainerRecord): CgroupReader {
-    let reader = this.#readers.get(record);
-    if (reader === undefined) {
-      if (record.cgroup === undefined) throw new WherryError('not-found', 'cgroup does not exist');
-      reader = openCgroupReader(record.cgroup.paths, this.#cgroups.mode);
-      this.#readers.set(record, reader);
-    }
-    return reader;
-  }
-
   /** Cgroups of containers that name none: the same id in two namespaces must not meet there. */
   #parentOf({ scope, namespace }: ContainerKey): string {
     return scope === '' && namespace === 'default'
@@ -1182,28 +918,6 @@ function exitOf(record: ContainerRecord): ExitInfo {
   return record.exit ?? { pid: record.pid, exitStatus: 128 + SIGKILL, exitedAt: new Date() };
 }
 
-async function readConfig(bundle: string): Promise<Uint8Array> {
-  const path = join(bundle, 'config.json');
-  try {
-    return await readSmallFile(path);
-  } catch (error) {
-    throw new WherryError(
-      'invalid-argument',
-      `cannot read ${path}: ${error instanceof Error ? error.message : String(error)}`,
-      {
-        path: 'bundle',
-        hint: 'a bundle is a folder with config.json and the root filesystem; `wherry spec` writes a config.json',
-        cause: error,
-      },
-    );
-  }
-}
-
-function rootfsOf(spec: Spec, bundle: string): string {
-  const path = spec.root?.path ?? 'rootfs';
-  return path.startsWith('/') ? path : join(bundle, path);
-}
-
 /** 0-255, or 128 + signal, from a wait status (waitpid(2)). */
 export function exitStatusOf(waitStatus: number): number {
   const signal = waitStatus & 0x7f;
@@ -1212,34 +926,4 @@ export function exitStatusOf(waitStatus: number): number {
 
 function logFields(key: ContainerKey): Record<string, unknown> {
   return { namespace: key.namespace, id: key.id };
-}
-
-function sleep(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
-
-function alreadyExists(): WherryError {
-  return new WherryError('already-exists', 'container with given ID already exists', { path: 'id' });
-}
-
-function notFound(): WherryError {
-  return new WherryError('not-found', 'container does not exist', { path: 'id' });
-}
-
-function notRunning(kind: ErrorKind = 'not-found'): WherryError {
-  return new WherryError(kind, 'container not running');
-}
-
-async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
-  signal.throwIfAborted();
-  const aborted = Promise.withResolvers<never>();
-  const onAbort = () =>
-    aborted.reject(new WherryError('canceled', 'the caller has gone', { cause: signal.reason }));
-  signal.addEventListener('abort', onAbort, { once: true });
-  try {
-    return await Promise.race([promise, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
 }
