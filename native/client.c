@@ -248,7 +248,8 @@ static _Noreturn void serve_alone(char **argv)
 
 static bool is(int argc, char **argv, const char *what)
 {
-    return argc > 2 && !strcmp(argv[1], "daemon") && !strcmp(argv[2], what);
+    bool help = !strcmp(argv[argc - 1], "--help") || !strcmp(argv[argc - 1], "-h");
+    return argc > 2 && !help && !strcmp(argv[1], "daemon") && !strcmp(argv[2], what);
 }
 
 int main(int argc, char **argv)

@@ -218,7 +218,7 @@ void play(uint32_t flags, const uint8_t *image, size_t n, int player, int regist
     if (tape < 0)
         fail(1, "cannot make the tape's memfd", strerror(-tape));
     struct spawn s = {.player = player, .tape = tape, .registration = registration, .console = pair[1], .null = -1,
-                      .preserve = (int)(flags >> PLAY_FLAGS_PRESERVE_SHIFT & 0xff)};
+                      .preserve = (int)(flags >> PLAY_FLAGS_PRESERVE_SHIFT)};
     player_pid = spawn_player(&s);
     if (player_pid < 0)
         fail(1, "cannot start the player", strerror(-player_pid));

@@ -73,6 +73,27 @@ describe("the caller's own state, as under runc", () => {
     /SigIgn:\t0{15}[04]\n/,
   );
 
+  test('the descriptors that it preserves, many too; one that is not open is an error', async () => {
+    const open = 'echo kept > file; for n in $(seq 3 302); do eval "exec $n<file"; done';
+    const id = uniqueId('preserve');
+    for (const tool of tools) {
+      const bundle = await makeBundle(tool.folder, id, [
+        '/bin/sh',
+        '-c',
+        'cat <&3; cat <&302; ls /proc/self/fd | wc -l',
+      ]);
+      const line = (count: number) =>
+        `${open}; exec ${[tool.command, ...tool.globals].join(' ')} run --preserve-fds ${count} -b ${bundle} ${id}`;
+      const options = { env: tool.env, cwd: tool.folder };
+      const { code, stdout, stderr } = await run('/bin/bash', ['-c', line(300)], options);
+      // 0-2, 300, and what ls reads.
+      assert.deepEqual([code, stdout], [0, 'kept\nkept\n304\n'], `${tool.name}: ${stderr}`);
+      const closed = await run('/bin/bash', ['-c', line(301)], options);
+      assert.equal(closed.code, 1, tool.name);
+      assert.match(closed.stderr, /preserved-fd 301 \(of 301\)/);
+    }
+  });
+
   test('and the soft limit of open files, which runc 1.1 raises for itself', async () => {
     const [, wherry] = await both('ulimit -Sn 777', 'ulimit -Sn', () => {});
     assert.equal(wherry, '777\n');

@@ -18,7 +18,6 @@ import { FOLDER, type Launches, REMOVE } from '../launched/launches.ts';
 import { findPasta, networkFiles, pastaHook } from '../launched/network.ts';
 import { capabilities, environment, volumes } from '../launched/options.ts';
 import { assertSameView } from '../namespaces.ts';
-import { invalidValue } from '../parse.ts';
 
 /** docker's statuses for what is not the command's own. */
 const NOT_MADE = 125;
@@ -108,6 +107,8 @@ function nameOf(context: CommandContext): string {
   const given = context.flags.text('name');
   if (given !== undefined) {
     const id = checkId(given, '--name');
+    if (id.startsWith('-'))
+      throw invalidValue('--name', id, 'a name that begins with a dash would be a flag');
     if (context.deps.runtime.find(keyOf(context, id)) === undefined) return id;
     throw new WherryError('already-exists', 'container with given ID already exists', {
       path: '--name',

@@ -1,5 +1,8 @@
 /** `list`: the containers of one root. */
-import { type CommandContext, keyOf, ownerName } from '../context.ts';
+import { stat } from 'node:fs/promises';
+import { WherryError } from '../../errors.ts';
+import { errnoName } from '../bundle.ts';
+import { type CommandContext, keyOf, ownerName, rootOf } from '../context.ts';
 import { goJson, rfc3339, stateObject, table } from '../format.ts';
 
 const HEAD = ['ID', 'PID', 'STATUS', 'BUNDLE', 'CREATED', 'OWNER'];
@@ -7,6 +10,7 @@ const HEAD = ['ID', 'PID', 'STATUS', 'BUNDLE', 'CREATED', 'OWNER'];
 export async function listCommand(context: CommandContext): Promise<number> {
   const { deps, flags, print } = context;
   const { scope, namespace } = keyOf(context, '');
+  await checkRoot(context);
   const states = deps.runtime.list({ scope, namespace }).sort((a, b) => (a.key.id < b.key.id ? -1 : 1));
   if (flags.on('quiet')) {
     print(states.map(({ key }) => `${key.id}\n`).join(''));
@@ -28,4 +32,19 @@ export async function listCommand(context: CommandContext): Promise<number> {
   ]);
   print(table([HEAD, ...rows]));
   return 0;
+}
+
+/** A --root that is a file is a mistake; one that is not there has no containers. */
+async function checkRoot(context: CommandContext): Promise<void> {
+  const root = rootOf(context);
+  if (root === undefined) return;
+  const folder = await stat(root).catch((error: unknown) => {
+    if (errnoName(error) === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (folder === undefined || folder.isDirectory()) return;
+  throw new WherryError('invalid-argument', `--root ${root}: not a directory`, {
+    path: '--root',
+    hint: 'name the folder that was given when the containers were made',
+  });
 }

@@ -36,10 +36,13 @@ export function placeDescriptors(program: Program, { preserve, streams, slave, k
   const above = preserve === 0 ? last : PlayerDescriptor.PRESERVED + preserve;
   const moved = kept.map((descriptor) => tape.syscall('fcntl', [descriptor, F_DUPFD_CLOEXEC, above]));
   for (let index = 0; index < preserve; index++) {
-    const closed = tape.label('closed');
-    tape.syscall('dup3', [PlayerDescriptor.PRESERVED + index, 3 + index, 0], { on: { EBADF: closed } });
-    tape.place(closed);
+    program.step(
+      '--preserve-fds',
+      `hand on descriptor ${3 + index} of the caller, preserved-fd ${index + 1} (of ${preserve})`,
+    );
+    tape.syscall('dup3', [PlayerDescriptor.PRESERVED + index, 3 + index, 0]);
   }
+  if (preserve > 0) program.step('', 'put the descriptors in their places');
   moved.forEach((descriptor, index) => {
     tape.syscall('dup3', [descriptor, first + index, O_CLOEXEC]);
   });
