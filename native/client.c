@@ -248,8 +248,7 @@ static _Noreturn void serve_alone(char **argv)
 
 static bool is(int argc, char **argv, const char *what)
 {
-    bool help = !strcmp(argv[argc - 1], "--help") || !strcmp(argv[argc - 1], "-h");
-    return argc > 2 && !help && !strcmp(argv[1], "daemon") && !strcmp(argv[2], what);
+    return argc > 2 && !strcmp(argv[1], "daemon") && !strcmp(argv[2], what) && strcmp(argv[argc - 1], "--help");
 }
 
 int main(int argc, char **argv)

@@ -23,7 +23,6 @@ function faults(text: string, longest: number): string[] {
   const found: string[] = [];
   if (!/^[^\n]+\n$/.test(text)) found.push('not one line');
   if (text.length > 1000 + longest) found.push(`${text.length} characters`);
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: that is what is looked for
   if (/[\u0000-\u0009\u000b-\u001f\u007f]/.test(text)) found.push('control characters');
   if (/\s+at .*:\d+:\d+/.test(text)) found.push('a stack');
   return found;

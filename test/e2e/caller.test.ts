@@ -88,9 +88,9 @@ describe("the caller's own state, as under runc", () => {
       const { code, stdout, stderr } = await run('/bin/bash', ['-c', line(300)], options);
       // 0-2, 300, and what ls reads.
       assert.deepEqual([code, stdout], [0, 'kept\nkept\n304\n'], `${tool.name}: ${stderr}`);
-      const closed = await run('/bin/bash', ['-c', line(301)], options);
+      const closed = await run('/bin/bash', ['-c', line(400)], options);
       assert.equal(closed.code, 1, tool.name);
-      assert.match(closed.stderr, /preserved-fd 301 \(of 301\)/);
+      assert.match(closed.stderr, /preserved-fd \d+ \(of 400\)/);
     }
   });
 

@@ -18,6 +18,7 @@ import { FOLDER, type Launches, REMOVE } from '../launched/launches.ts';
 import { findPasta, networkFiles, pastaHook } from '../launched/network.ts';
 import { capabilities, environment, volumes } from '../launched/options.ts';
 import { assertSameView } from '../namespaces.ts';
+import { invalidValue } from '../parse.ts';
 
 /** docker's statuses for what is not the command's own. */
 const NOT_MADE = 125;
