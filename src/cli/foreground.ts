@@ -35,8 +35,10 @@ export async function runInForeground(
     try {
       await runtime.delete(request.key, true, operation);
     } catch (thrown) {
-      // The status of the program is what the caller asked for; what stayed behind is told beside it.
       const error = WherryError.from(thrown);
+      // Somebody else deletes it, as a checkpoint does.
+      if (error.kind === 'not-found') return exitStatusOf(waitStatus);
+      // The status of the program is what the caller asked for; what stayed behind is told beside it.
       context.warn(`the container has ended but could not be deleted: ${error.describe()}`);
       deps.log.error('a container that has ended could not be deleted', {
         id: request.key.id,
