@@ -1,8 +1,8 @@
 /*
  * keel: parent of every container that wherryd manages, owner of the sockets, supervisor of wherryd. One thread, one
- * epoll loop, nothing that blocks. keel.c start and loop · keel_conn.c sockets · keel_calls.c calls
- * that wait · keel_link.c wherryd and its orders · keel_upgrade.c another program in the place of this one ·
- * keel_proc.c players, containers and their exits. What a frame carries: docs/internals.md.
+ * epoll loop, nothing that blocks. keel.c start and loop · keel_conn.c sockets · keel_calls.c calls that wait ·
+ * keel_answer.c what is answered without wherryd · keel_link.c wherryd and its orders · keel_upgrade.c another program
+ * in the place of this one · keel_proc.c players, containers and their exits. What a frame carries: docs/internals.md.
  */
 #ifndef WHERRY_KEEL_H
 #define WHERRY_KEEL_H
@@ -66,9 +66,29 @@ void conns_report(void);   /* to a new wherryd: connections, and their calls tha
 void conns_refuse(const char *why); /* wherryd does not come up: calls get code 14 with this; NULL: it did */
 
 uint32_t clients_acting(void);
+void conns_exited(void); /* a process has ended: whoever waits for it while wherryd does not come up is told */
 void conns_save(struct state *s);
 /* True: the record was one of these. check: it is only read. */
 bool conns_load(struct state_reader *s, uint32_t type, bool check);
+
+/* keel_answer.c */
+struct call;
+void deposit_put(uint64_t token, const uint8_t *order, size_t n);
+void deposit_drop(uint64_t token);
+void deposits_expect(void); /* a wherryd starts, which deposits anew whatever it knows of */
+void deposits_settle(void); /* it has: the others are of processes that are forgotten */
+/* What is known of a registered process, and is remembered with its deposit when nothing else of it is. */
+struct facts {
+    pid_t pid;
+    bool exited, known;
+    int32_t status;
+    uint64_t time;
+};
+void deposit_facts(uint64_t token, const struct facts *f);
+/* A ttrpc frame that answers the call without wherryd; false: only wherryd can. `out` is the caller's to free. */
+bool call_answer(struct buf *out, uint64_t listener, const struct call *call);
+void deposits_save(struct state *s);
+bool deposits_load(struct state_reader *s, uint32_t type, bool check);
 
 /* keel_link.c */
 extern int grpc_socket;
@@ -98,6 +118,7 @@ int registration_sender(void);
 void reap(void);
 void player_spawn(uint64_t token, const uint8_t *payload, size_t n);
 int proc_signal(uint64_t token, int signal);
+bool proc_facts(uint64_t token, struct facts *f); /* false: unknown, or forgotten */
 void player_cancel(uint64_t request, uint64_t token); /* with what it registered; replies when the player is gone */
 int proc_adopt(uint64_t token, uint32_t pid, uint64_t start_time); /* of an earlier keel; 0 or -errno */
 void proc_acknowledge(uint64_t token);

@@ -11,9 +11,6 @@
 
 #include "loop.h"
 
-/* Of ttrpc's Request message: service 1, method 2, payload 3, timeout_nano 4. */
-enum { FIELD_METHOD = 2, FIELD_TIMEOUT = 4 };
-
 static bool varint(const uint8_t **at, const uint8_t *end, uint64_t *value)
 {
     *value = 0;
@@ -26,22 +23,31 @@ static bool varint(const uint8_t **at, const uint8_t *end, uint64_t *value)
     return false;
 }
 
+bool proto_next(const uint8_t **at, const uint8_t *end, struct proto_field *f)
+{
+    uint64_t tag;
+    if (!varint(at, end, &tag) || !varint(at, end, &f->value))
+        return false;
+    f->number = tag >> 3;
+    f->bytes = NULL;
+    if ((tag & 7) == 0)
+        return true;
+    if ((tag & 7) != 2 || f->value > (uint64_t)(end - *at))
+        return false;
+    f->bytes = *at;
+    *at += f->value;
+    return true;
+}
+
 /* Reads as far as it understands: what it cannot read only makes it replay a call that nobody waits for. */
 static void read_request(struct call *c, const uint8_t *at, const uint8_t *end)
 {
-    uint64_t tag, value;
-    while (varint(&at, end, &tag) && varint(&at, end, &value)) {
-        if ((tag & 7) == 0) {
-            if (tag >> 3 == FIELD_TIMEOUT && (int64_t)value > 0)
-                c->until = now_ms() + value / 1000000;
-            continue;
-        }
-        if ((tag & 7) != 2 || value > (uint64_t)(end - at))
-            return;
-        if (tag >> 3 == FIELD_METHOD)
-            c->waits = value == 4 && !memcmp(at, "Wait", 4);
-        at += value;
-    }
+    struct proto_field f;
+    while (proto_next(&at, end, &f))
+        if (f.number == REQUEST_TIMEOUT && !f.bytes && (int64_t)f.value > 0)
+            c->until = now_ms() + f.value / 1000000;
+        else if (f.number == REQUEST_METHOD && f.bytes)
+            c->waits = f.value == 4 && !memcmp(f.bytes, "Wait", 4);
 }
 
 uint32_t ttrpc_stream(const uint8_t *frame)

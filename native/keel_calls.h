@@ -11,7 +11,19 @@
 #define TTRPC_FAILURE_MAX (TTRPC_HEADER + 6 + TTRPC_FAILURE_TEXT)
 
 enum { TTRPC_REQUEST = 1, TTRPC_RESPONSE = 2, TTRPC_DATA = 3 };
-enum { CODE_RESOURCE_EXHAUSTED = 8, CODE_UNAVAILABLE = 14 };
+enum { CODE_NOT_FOUND = 5, CODE_RESOURCE_EXHAUSTED = 8, CODE_UNAVAILABLE = 14 };
+
+/* Of ttrpc's Request message. */
+enum { REQUEST_SERVICE = 1, REQUEST_METHOD = 2, REQUEST_PAYLOAD = 3, REQUEST_TIMEOUT = 4 };
+
+/* One field of a protobuf message: `value` is a varint, or how many `bytes` there are. */
+struct proto_field {
+    uint64_t number, value;
+    const uint8_t *bytes; /* NULL: a varint */
+};
+
+/* False: the end, or what is no field of these two kinds. */
+bool proto_next(const uint8_t **at, const uint8_t *end, struct proto_field *f);
 
 /* A whole frame as it came in. */
 struct call {

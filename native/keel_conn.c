@@ -100,18 +100,46 @@ static void answer_failure(struct conn *c, uint32_t stream, uint8_t code, const 
     conn_write(c, &(struct iovec){frame, size}, 1);
 }
 
-/* Calls that only wait go on waiting: what they wait for is known to keel. */
+/* Its command has not begun: it prints why, and ends. */
+static void refuse_client(struct conn *c, const char *why)
+{
+    uint8_t out[HEADER_SIZE + 1] = {0}, leave[HEADER_SIZE + 4] = {0};
+    static const char name[] = "wherry: ", end[] = "\n";
+    if (c->finishing)
+        return;
+    c->finishing = true;
+    frame_header(out, (uint32_t)(1 + strlen(name) + strlen(why) + strlen(end)), TO_CLIENT_OUT, 0);
+    out[HEADER_SIZE] = 2;
+    frame_header(leave, 4, TO_CLIENT_EXIT, 0);
+    leave[HEADER_SIZE] = 1;
+    struct iovec iov[] = {{out, sizeof out},           {(void *)name, strlen(name)}, {(void *)why, strlen(why)},
+                          {(void *)end, strlen(end)}, {leave, sizeof leave}};
+    conn_write(c, iov, 5);
+}
+
+/* Nobody but keel is there to answer. Calls that wait for the end of a process that runs go on waiting. */
 static void refuse_call(struct conn *c, struct call *call, const char *why)
 {
-    if (c->kind != CONNECTION_KIND_TTRPC || call->waits)
-        return;
-    answer_failure(c, call->stream, CODE_UNAVAILABLE, why);
-    call_drop(&c->calls, call);
+    struct buf answer = {0};
+    if (c->kind != CONNECTION_KIND_TTRPC) {
+        refuse_client(c, why);
+        return call_drop(&c->calls, call);
+    }
+    bool answered = call_answer(&answer, c->listener, call);
+    if (answered)
+        conn_write(c, &(struct iovec){answer.data, buf_len(&answer)}, 1);
+    else if (!call->waits)
+        answer_failure(c, call->stream, CODE_UNAVAILABLE, why);
+    buf_free(&answer);
+    if (answered || !call->waits)
+        call_drop(&c->calls, call);
 }
 
 static bool conn_frame(void *context, const uint8_t *frame, size_t size)
 {
     struct conn *c = context;
+    if (c->finishing)
+        return true;
     if (c->kind == CONNECTION_KIND_TTRPC && (frame[8] < TTRPC_REQUEST || frame[8] > TTRPC_DATA))
         return true;
     if (!size) {
@@ -305,6 +333,13 @@ void conns_refuse(const char *why)
             next = call->next;
             refuse_call(conns[fd], call, why);
         }
+    accept_when_ready();
+}
+
+void conns_exited(void)
+{
+    if (refusal)
+        conns_refuse(refusal);
 }
 
 /* Calls whose callers have given up meanwhile are not done any more. */
@@ -353,7 +388,7 @@ static void accept_again(struct timer *t)
 
 void accept_when_ready(void)
 {
-    bool open = keel.ready && !paused && !full.at;
+    bool open = (keel.ready || refusal) && !paused && !full.at;
     for (struct listener *l = listeners; l; l = l->next)
         watch(&l->source, open ? EPOLLIN : 0);
 }

@@ -55,7 +55,7 @@ static void look(struct timer *t)
     timer_set(t, PING_EVERY);
 }
 
-/* What wherryd said last, for callers: the last line of its log, if that is a file. */
+/* What wherryd said last, for callers: the last line of its log, if that is a file, that is not our own. */
 static const char *last_words(void)
 {
     static char text[1024];
@@ -66,11 +66,13 @@ static const char *last_words(void)
     ssize_t n = fd < 0 ? 0 : pread(fd, text, 900, from);
     close(fd);
     text[n > 0 ? n : 0] = 0;
-    while (n > 0 && text[n - 1] == '\n')
-        text[--n] = 0;
-    char *line = strrchr(text, '\n');
-    static char words[1100];
-    snprintf(words, sizeof words, "wherryd does not come up: %s", n <= 0 ? "see its log" : line ? line + 1 : text);
+    const char *last = NULL;
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+        if (!strstr(line, LOG_MARK) && (line > text || !from)) /* neither our own nor cut */
+            last = line;
+    static char words[sizeof text + sizeof path];
+    const char *what = last ? last : "see its log, wherryd.log in ";
+    snprintf(words, sizeof words, "wherryd does not come up: %s%s", what, last ? "" : keel.run_dir);
     return words;
 }
 
@@ -182,6 +184,7 @@ static int resize_order(struct reader *r)
 static void release_order(uint64_t id, struct reader *r)
 {
     uint64_t token = get_u64(r);
+    deposit_drop(token);
     proc_release(id, token, get_u32(r));
 }
 
@@ -213,6 +216,7 @@ static void ready_order(struct reader *r)
     keel.ready = true;
     wherryd.unready = 0;
     conns_refuse(NULL);
+    deposits_settle();
     upgrade_proven();
     log_line("info", "msg=\"wherryd is ready\" build=\"%s\" after_ms=%llu", build,
              (unsigned long long)(now_ms() - wherryd.started_ms));
@@ -270,6 +274,7 @@ static bool order(void *context, const uint8_t *frame, size_t size)
     case TO_KEEL_ADOPT: reply(id, adopt_order(&r), NULL, 0); break;
     case TO_KEEL_ACTING: conn_acting(id); break;
     case TO_KEEL_UPGRADE: upgrade_order(id, &r); break;
+    case TO_KEEL_DEPOSIT: deposit_put(id, payload, size - HEADER_SIZE); break;
     case TO_KEEL_READY: ready_order(&r); break;
     case TO_KEEL_STATUS: status_order(id); break;
     default: /* what a newer wherryd may say */
@@ -356,6 +361,7 @@ void wherryd_start(void)
     }
     wherryd.started_ms = now_ms();
     wherryd.unready++;
+    deposits_expect();
     wherryd.pid = vfork();
     if (wherryd.pid == 0)
         wherryd_child(pair[1], env);

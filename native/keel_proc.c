@@ -1,6 +1,6 @@
 /* Players, the processes that registered, their exits and the stream ends kept for them. */
 #define _GNU_SOURCE
-#include "keel.h"
+#include "keel_proc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,40 +15,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "copy.h"
 #include "fifo.h"
 #include "pidinfo.h"
 #include "spawn.h"
-#include "state.h"
 
-#define KINDS (STREAM_END_STDERR_PIPE + 1)
 #define STOP_GRACE 10000 /* ms for a forced stop, the cleaning up by wherryd included */
-
-struct player {
-    uint64_t token;
-    pid_t pid;
-    int tape;
-    uint64_t cancel; /* the request that waits for its end; 0: none */
-    struct timer deadline;
-    struct player *next;
-};
-
-/* A registered process, until its exit was acknowledged and nothing is kept for it any more, or until RELEASE. */
-struct proc {
-    uint64_t token, inode, start_time;
-    pid_t pid;
-    struct source pidfd; /* in the epoll set only when another process is the parent */
-    int ends[KINDS];     /* stream ends by kind; -1: none */
-    bool exited, acknowledged, known;
-    int32_t status;
-    uint64_t time, user, system, maxrss;
-    struct copy in, out, err; /* of a terminal, or of pipes that others than the process may hold */
-    struct timer probe, drain;
-    unsigned probes;
-    bool releasing;   /* as soon as the copies have ended, or at the end of `drain` */
-    uint64_t release; /* the request that waits for it; 0: nobody */
-    struct proc *next;
-};
 
 struct registration {
     uint64_t token;
@@ -56,10 +27,10 @@ struct registration {
     uint8_t kinds[16];
 };
 
-static struct player *players;
-static struct proc *procs;
-static struct source receiver = {.fd = -1};
-static int sender = -1;
+struct player *players;
+struct proc *procs;
+struct source receiver = {.fd = -1};
+int sender = -1;
 
 static uint64_t stop_request;
 static bool stopping;
@@ -108,6 +79,19 @@ void procs_report(void)
     }
 }
 
+static struct facts facts_of(const struct proc *p)
+{
+    return (struct facts){.pid = p->pid, .exited = p->exited, .known = p->known, .status = p->status, .time = p->time};
+}
+
+bool proc_facts(uint64_t token, struct facts *f)
+{
+    const struct proc *p = proc_by_token(token);
+    if (p)
+        *f = facts_of(p);
+    return p;
+}
+
 /* --- kept stream ends --- */
 
 static void end_drop(struct proc *p, int kind)
@@ -119,6 +103,8 @@ static void end_drop(struct proc *p, int kind)
 
 static void proc_forget(struct proc *p)
 {
+    struct facts last = facts_of(p);
+    deposit_facts(p->token, &last);
     for (struct proc **at = &procs; *at; at = &(*at)->next)
         if (*at == p) {
             *at = p->next;
@@ -165,20 +151,20 @@ static bool proc_settle(struct proc *p)
     return true;
 }
 
-static void probe_again(struct timer *t)
+void probe_again(struct timer *t)
 {
     proc_settle((struct proc *)((char *)t - offsetof(struct proc, probe)));
 }
 
 /* Somebody still holds the other end, or nobody reads: the stream ends here. */
-static void drain_late(struct timer *t)
+void drain_late(struct timer *t)
 {
     proc_forget((struct proc *)((char *)t - offsetof(struct proc, drain)));
 }
 
 /* --- streams that keel carries --- */
 
-static void copied(void *owner)
+void copied(void *owner)
 {
     proc_settle(owner);
 }
@@ -224,10 +210,11 @@ static void proc_exited(struct proc *p, int status, bool status_known, const str
     end_drop(p, STREAM_END_MASTER); /* the copy of its output has one of its own */
     proc_settle(p);
     stop_check();
+    conns_exited();
 }
 
 /* The exit of a process that is another's child. */
-static void foreign_exit(struct source *s, uint32_t events)
+void foreign_exit(struct source *s, uint32_t events)
 {
     struct proc *p = (struct proc *)((char *)s - offsetof(struct proc, pidfd));
     uint64_t token = p->token;
@@ -395,7 +382,7 @@ static void registrations_read(void)
         continue;
 }
 
-static void registration_ready(struct source *s, uint32_t events)
+void registration_ready(struct source *s, uint32_t events)
 {
     (void)s;
     (void)events;
@@ -427,7 +414,7 @@ static void player_kill(const struct player *pl)
     kill(pl->pid, SIGKILL);
 }
 
-static void deadline_passed(struct timer *t)
+void deadline_passed(struct timer *t)
 {
     struct player *pl = (struct player *)((char *)t - offsetof(struct player, deadline));
     log_line("warn", "msg=\"player killed: its deadline has passed\" token=%llu", (unsigned long long)pl->token);
@@ -549,166 +536,6 @@ void proc_release(uint64_t request, uint64_t token, uint32_t drain)
     } else {
         proc_forget(p);
     }
-}
-
-/* --- handing on --- */
-
-enum { RECORD_REGISTRATION = 20, RECORD_PLAYER = 21, RECORD_PROC = 22 };
-
-static void save_copy(struct state *s, const struct copy *c)
-{
-    bool runs = copy_runs(c);
-    state_u32(s, c->owner ? 1 : 0);
-    state_fd(s, runs ? c->from.fd : -1);
-    state_fd(s, runs ? c->to.fd : -1);
-    state_bytes(s, runs && c->left ? c->left + c->start : NULL, runs && c->left ? c->size - c->start : 0);
-}
-
-static void load_copy(struct state_reader *s, struct copy *c, struct proc *p)
-{
-    size_t n;
-    bool owned = get_u32(&s->record);
-    int from = state_get_fd(s), to = state_get_fd(s);
-    const uint8_t *left = state_get_bytes(s, &n);
-    if (!p || s->record.bad)
-        return;
-    if (owned && from >= 0)
-        copy_resume(c, from, to, copied, p, left, n);
-    else if (owned)
-        *c = (struct copy){.from = {.fd = -1}, .to = {.fd = -1}, .ended = copied, .owner = p};
-}
-
-void procs_save(struct state *s)
-{
-    state_record(s, RECORD_REGISTRATION);
-    state_fd(s, receiver.fd);
-    state_fd(s, sender);
-    for (struct player *pl = players; pl; pl = pl->next) {
-        state_record(s, RECORD_PLAYER);
-        state_u64(s, pl->token);
-        state_u32(s, (uint32_t)pl->pid);
-        state_fd(s, pl->tape);
-        state_u64(s, pl->deadline.at);
-    }
-    for (struct proc *p = procs; p; p = p->next) {
-        state_record(s, RECORD_PROC);
-        state_u64(s, p->token);
-        state_u64(s, p->inode);
-        state_u64(s, p->start_time);
-        state_u32(s, (uint32_t)p->pid);
-        state_fd(s, p->pidfd.fd);
-        state_u32(s, p->pidfd.events); /* another process' child: its end comes as an event */
-        state_u32(s, (uint32_t)(p->exited | p->acknowledged << 1 | p->known << 2 | p->releasing << 3));
-        state_u32(s, (uint32_t)p->status);
-        state_u64(s, p->time);
-        state_u64(s, p->user);
-        state_u64(s, p->system);
-        state_u64(s, p->maxrss);
-        state_u64(s, p->drain.at);
-        state_u32(s, KINDS);
-        for (int kind = 0; kind < KINDS; kind++)
-            state_fd(s, p->ends[kind]);
-        save_copy(s, &p->in);
-        save_copy(s, &p->out);
-        save_copy(s, &p->err);
-    }
-}
-
-static void timer_at(struct timer *t, uint64_t at)
-{
-    if (at)
-        timer_set(t, at > now_ms() ? at - now_ms() : 0);
-}
-
-static void load_player(struct state_reader *s, bool trial)
-{
-    struct player *pl = calloc(1, sizeof *pl), **last = &players;
-    if (!pl) {
-        s->record.bad = true;
-        return;
-    }
-    pl->token = get_u64(&s->record);
-    pl->pid = (pid_t)get_u32(&s->record);
-    pl->tape = state_get_fd(s);
-    pl->deadline.fire = deadline_passed;
-    uint64_t at = get_u64(&s->record);
-    if (trial) {
-        free(pl);
-        return;
-    }
-    timer_at(&pl->deadline, at);
-    while (*last)
-        last = &(*last)->next;
-    *last = pl;
-    keel.playing++;
-}
-
-static void load_proc(struct state_reader *s, bool trial)
-{
-    struct reader *r = &s->record;
-    struct proc *p = calloc(1, sizeof *p), **last = &procs;
-    if (!p) {
-        r->bad = true;
-        return;
-    }
-    p->token = get_u64(r);
-    p->inode = get_u64(r);
-    p->start_time = get_u64(r);
-    p->pid = (pid_t)get_u32(r);
-    p->pidfd = (struct source){.fd = state_get_fd(s), .ready = foreign_exit};
-    uint32_t events = get_u32(r), bits = get_u32(r);
-    p->exited = bits & 1;
-    p->acknowledged = bits & 2;
-    p->known = bits & 4;
-    p->releasing = bits & 8;
-    p->status = (int32_t)get_u32(r);
-    p->time = get_u64(r);
-    p->user = get_u64(r);
-    p->system = get_u64(r);
-    p->maxrss = get_u64(r);
-    p->probe.fire = probe_again;
-    p->drain.fire = drain_late;
-    uint64_t drain = get_u64(r);
-    uint32_t kinds = get_u32(r);
-    for (uint32_t kind = 0; kind < KINDS || kind < kinds; kind++) {
-        int fd = kind < kinds ? state_get_fd(s) : -1;
-        if (kind < KINDS)
-            p->ends[kind] = fd;
-        if (r->bad)
-            break;
-    }
-    load_copy(s, &p->in, trial ? NULL : p);
-    load_copy(s, &p->out, trial ? NULL : p);
-    load_copy(s, &p->err, trial ? NULL : p);
-    if (trial || r->bad) {
-        free(p);
-        return;
-    }
-    while (*last)
-        last = &(*last)->next;
-    *last = p;
-    keel.known++;
-    keel.alive += !p->exited;
-    timer_at(&p->drain, drain);
-    if (events && p->pidfd.fd >= 0)
-        watch(&p->pidfd, events);
-    if (p->exited)
-        timer_set(&p->probe, 10);
-}
-
-bool procs_load(struct state_reader *s, uint32_t type, bool trial)
-{
-    if (type == RECORD_REGISTRATION) {
-        receiver = (struct source){.fd = state_get_fd(s), .ready = registration_ready};
-        sender = state_get_fd(s);
-        if (!trial)
-            watch(&receiver, EPOLLIN);
-    } else if (type == RECORD_PLAYER) {
-        load_player(s, trial);
-    } else if (type == RECORD_PROC) {
-        load_proc(s, trial);
-    }
-    return type >= RECORD_REGISTRATION && type <= RECORD_PROC;
 }
 
 /* --- a forced stop --- */

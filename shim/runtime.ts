@@ -29,4 +29,5 @@ export type ShimRuntime = Pick<
   | 'closeExecStdin'
   | 'listExecs'
   | 'removeForeign'
+  | 'keelName'
 >;

@@ -4,6 +4,8 @@
  */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
+import type { ContainerKey } from '../../src/container/types.ts';
+import type { Deposit } from '../../src/daemon/keel-link.ts';
 import { WherryError } from '../../src/errors.ts';
 import type { Logger } from '../log.ts';
 import type { ShimRuntime } from '../runtime.ts';
@@ -22,6 +24,8 @@ export interface KeelPort {
   listen(path: string): Promise<bigint>;
   /** Closes and removes the socket; open connections stay. */
   unlisten(listenerId: bigint): Promise<void>;
+  /** What keel may tell of a process while there is no wherryd. */
+  deposit?(token: bigint, deposit: Deposit): void;
 }
 
 export interface GroupOptions {
@@ -159,6 +163,11 @@ export class Groups implements TaskGroups {
     if (!this.closeIfUnused(group)) this.files.save(group.name, group);
   }
 
+  /** By which a container is reached; 0n: by none. */
+  listenerOf({ scope, namespace, id }: ContainerKey): bigint {
+    return this.find(scope, namespace, id)?.listenerId ?? 0n;
+  }
+
   joined(caller: TaskCaller, id: string): string {
     const group = this.groupOf(caller, id);
     if (group === undefined) return '';
@@ -221,9 +230,9 @@ export class Groups implements TaskGroups {
   }
 
   private find(scope: string, namespace: string, id: string): Group | undefined {
-    return [...this.groups.values()].find(
-      (group) => group.scope === scope && group.namespace === namespace && group.members.has(id),
-    );
+    for (const group of this.groups.values())
+      if (group.members.has(id) && group.scope === scope && group.namespace === namespace) return group;
+    return undefined;
   }
 
   private onDeleted(scope: string, namespace: string, id: string): void {

@@ -8,11 +8,12 @@ import { parseJson } from '../../src/oci/json.ts';
 import { checkProcess } from '../../src/oci/parts.ts';
 import { ProcessDetails } from '../gen/containerd/runc/v1/oci.ts';
 import type * as task from '../gen/containerd/task/v2/shim.ts';
-import { type ProcessInfo, Status } from '../gen/containerd/v1/types/task.ts';
+import type { ProcessInfo } from '../gen/containerd/v1/types/task.ts';
 import type { Empty } from '../gen/google/protobuf/empty.ts';
 import type { ShimRuntime } from '../runtime.ts';
 import type { CallContext } from '../ttrpc/service.ts';
 import { requireName } from './names.ts';
+import { execResponse, NOT_EXITED } from './states.ts';
 
 /** A bare name without a slash, as containerd compares it literally. */
 const PROCESS_DETAILS = 'containerd.runc.v1.ProcessDetails';
@@ -23,20 +24,12 @@ export interface ExecServiceParts {
   container(request: { id: string }, context: CallContext): ContainerState;
   operation(context: CallContext): { requestId: string; signal: AbortSignal };
   prefixed(prefix: string, thrown: unknown, path?: string): WherryError;
-  statusOf(container: ContainerState): Status;
-  notExited: Date;
 }
 
 export type ExecService = ReturnType<typeof createExecService>;
 
-const statuses: Readonly<Record<ExecState['status'], Status>> = {
-  created: Status.CREATED,
-  running: Status.RUNNING,
-  stopped: Status.STOPPED,
-};
-
 export function createExecService(parts: ExecServiceParts) {
-  const { runtime, container, operation, prefixed, statusOf, notExited } = parts;
+  const { runtime, container, operation, prefixed } = parts;
 
   function find(
     request: { id: string; execId: string },
@@ -80,19 +73,8 @@ export function createExecService(parts: ExecServiceParts) {
     },
 
     async state(request: task.StateRequest, context: CallContext): Promise<task.StateResponse> {
-      const { of, execId, pid, status, stdio, exit } = find(request, context);
-      const frozen = of.status === 'paused' || of.status === 'pausing';
-      return {
-        // As Go's shim answers: the process's own id, and no exec_id.
-        id: execId,
-        bundle: of.bundle,
-        pid,
-        status: frozen && status === 'running' ? statusOf(of) : statuses[status],
-        ...stdio,
-        exitStatus: exit?.exitStatus ?? 0,
-        exitedAt: exit?.exitedAt ?? notExited,
-        execId: '',
-      };
+      const { of, ...exec } = find(request, context);
+      return execResponse(of, exec);
     },
 
     async kill(request: task.KillRequest, context: CallContext): Promise<Empty> {
@@ -105,7 +87,7 @@ export function createExecService(parts: ExecServiceParts) {
       const { key, execId, exit } = find(request, context);
       const { pid, exitStatus, exitedAt } = await runtime.deleteExec(key, execId);
       // It never ran.
-      if (exit === undefined) return { pid: 0, exitStatus: 0, exitedAt: notExited };
+      if (exit === undefined) return { pid: 0, exitStatus: 0, exitedAt: NOT_EXITED };
       return { pid, exitStatus, exitedAt };
     },
 

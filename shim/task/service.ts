@@ -8,7 +8,6 @@ import type { ContainerKey, ContainerState, ExitInfo } from '../../src/container
 import { type ErrorKind, WherryError } from '../../src/errors.ts';
 import { parseResources } from '../../src/oci/parts.ts';
 import * as task from '../gen/containerd/task/v2/shim.ts';
-import { Status } from '../gen/containerd/v1/types/task.ts';
 import { Empty } from '../gen/google/protobuf/empty.ts';
 import type { Logger } from '../log.ts';
 import type { ShimRuntime } from '../runtime.ts';
@@ -26,6 +25,7 @@ import {
   requireOwnBinary,
   stateDirOf,
 } from './options.ts';
+import { containerResponse } from './states.ts';
 
 export type TaskCaller = Pick<CallContext, 'listenerId' | 'scope' | 'namespace'>;
 
@@ -58,20 +58,9 @@ export interface TaskService {
   deleted(key: ContainerKey): ExitInfo | undefined;
 }
 
-/** Go's zero time: "has not exited". */
-const NOT_EXITED = new Date(-62_135_596_800_000);
 const MAX_SIGNAL = 64;
 /** Rows and columns are unsigned short in struct winsize. */
 const MAX_TERMINAL_SIDE = 65535;
-
-const statuses: Readonly<Record<ContainerState['status'], Status>> = {
-  creating: Status.UNKNOWN,
-  created: Status.CREATED,
-  running: Status.RUNNING,
-  pausing: Status.PAUSING,
-  paused: Status.PAUSED,
-  stopped: Status.STOPPED,
-};
 
 export function createTaskService(options: TaskServiceOptions): TaskService {
   const { runtime, groups, log } = options;
@@ -91,8 +80,6 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
     container: lookup,
     operation,
     prefixed,
-    statusOf: ({ status }) => statuses[status],
-    notExited: NOT_EXITED,
   });
 
   async function create(
@@ -172,17 +159,7 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
   }
 
   async function state(request: task.StateRequest, context: CallContext): Promise<task.StateResponse> {
-    const { key, bundle, pid, status, stdio, exit } = lookup(request, context);
-    return {
-      id: key.id,
-      bundle,
-      pid,
-      status: statuses[status],
-      ...stdio,
-      exitStatus: exit?.exitStatus ?? 0,
-      exitedAt: exit?.exitedAt ?? NOT_EXITED,
-      execId: '',
-    };
+    return containerResponse(lookup(request, context));
   }
 
   async function kill(request: task.KillRequest, context: CallContext): Promise<Empty> {

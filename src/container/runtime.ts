@@ -53,6 +53,7 @@ import type {
   ExecRequest,
   ExecState,
   ExitInfo,
+  KeelName,
   OperationContext,
   RuntimeEvent,
 } from './types.ts';
@@ -638,6 +639,12 @@ export class Runtime implements ContainerRuntime {
   async execDefaults(key: ContainerKey): Promise<ExecDefaults> {
     const record = this.#get(key);
     return (await this.#processes.context(record)).process;
+  }
+
+  keelName(key: ContainerKey, execId?: string): KeelName {
+    const record = this.#get(key);
+    if (execId !== undefined) return { token: this.#execs.token(record, execId), fifo: '' };
+    return { token: record.token, fifo: record.fifo };
   }
 
   onEvent(listener: (event: RuntimeEvent) => void): () => void {

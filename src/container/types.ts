@@ -222,6 +222,12 @@ export type RuntimeEvent =
   | { type: 'execStarted'; state: ContainerState; exec: ExecState }
   | { type: 'execExited'; state: ContainerState; exec: ExecState; exit: ExitInfo };
 
+export interface KeelName {
+  token: bigint;
+  /** Where an init waits for its start; '' for an exec. */
+  fifo: string;
+}
+
 /** Deadline and abort of one operation, and the request's id for the log. */
 export interface OperationContext {
   requestId: string;
@@ -289,6 +295,8 @@ export interface ContainerRuntime {
   removeForeign(stateDir: string, bundle: string): Promise<boolean>;
   /** One sample. not-found "cgroup does not exist" when the container has none. */
   stats(key: ContainerKey): Promise<CgroupStats>;
+  /** What keel knows the init, or an exec, by. */
+  keelName(key: ContainerKey, execId?: string): KeelName;
   /** Called synchronously, in order; returns the function that unsubscribes. */
   onEvent(listener: (event: RuntimeEvent) => void): () => void;
 }

@@ -19,7 +19,7 @@ import { featuresDocument } from '../oci/features.ts';
 import { cliDependencies } from './cli-dependencies.ts';
 import { ClientLink } from './client-link.ts';
 import { loadConfig, type WherrydConfig } from './config.ts';
-import { KeelLink } from './keel-link.ts';
+import { type Deposit, KeelLink } from './keel-link.ts';
 import { createLogger, type WherrydLogger } from './log.ts';
 import { warmUp } from './warm.ts';
 import { ConnectionKind } from './wire.ts';
@@ -72,6 +72,7 @@ export interface ServiceDependencies {
     readonly boot: bigint;
     listen(path: string): Promise<bigint>;
     unlisten(listener: bigint): Promise<void>;
+    deposit(token: bigint, deposit: Deposit): void;
   };
 }
 
@@ -278,5 +279,6 @@ function listeners(keel: KeelLink, boot: bigint): ServiceDependencies['keel'] {
     async unlisten(id) {
       await keel.unlisten(id);
     },
+    deposit: (token, deposit) => keel.deposit(token, deposit),
   };
 }

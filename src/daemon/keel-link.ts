@@ -61,6 +61,23 @@ export interface KeelPrograms {
   command: readonly string[];
 }
 
+/** What keel may tell of a process while there is no wherryd (docs/internals.md, DEPOSIT). */
+export interface Deposit {
+  /** Through which it is asked for. */
+  listener: bigint;
+  id: string;
+  /** '': the init. */
+  execId: string;
+  /** containerd.v1.types.Status. */
+  status: number;
+  /** 0: none yet. */
+  pid: number;
+  /** Gone once the init was let go; '': nothing to let go. */
+  fifo: string;
+  /** The whole answer to task.State. */
+  state: Uint8Array;
+}
+
 export interface KeelLinkHandlers {
   onHello(hello: { bootId: bigint; service: boolean; build: string; runDir: string }): void;
   onOpen(connection: KeelConnection): void;
@@ -141,6 +158,15 @@ export class KeelLink implements PlayHost {
   /** A client's command begins: it must not be begun again after the death of this process. */
   acting(connection: bigint): void {
     this.#socket.write(encodeFrame(ToKeel.ACTING, connection));
+  }
+
+  /** In one write with what follows in this turn: mostly the answer of the call that made it. */
+  deposit(token: bigint, { listener, status, pid, id, execId, fifo, state }: Deposit): void {
+    const socket = this.#socket;
+    socket.cork();
+    process.nextTick(() => socket.uncork());
+    const names = [str(id), str(execId), str(fifo)];
+    socket.write(encodeFrame(ToKeel.DEPOSIT, token, u64(listener), u32(status), u32(pid), ...names, state));
   }
 
   async listen(listener: bigint, path: string): Promise<number> {

@@ -39,6 +39,7 @@ export const ToKeel = {
   ADOPT: 50,
   ACTING: 51,
   UPGRADE: 52,
+  DEPOSIT: 53,
 } as const;
 
 /** client → wherryd */

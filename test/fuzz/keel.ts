@@ -98,6 +98,7 @@ class Fuzz {
         assert.equal((await this.#link.listen(BigInt(id), this.#path(id))).result, 0);
       this.#listening = true;
     }
+    if (this.#random.chance(8)) await this.#crashLoop();
     for (let step = 0; step < ROUND; step++) {
       this.steps++;
       await this.#step();
@@ -108,6 +109,23 @@ class Fuzz {
       `keel has ended: ${keel?.exitCode} ${keel?.signalCode}`,
     );
     assert.doesNotMatch(this.#harbour.log, /AddressSanitizer|runtime error:/);
+  }
+
+  /** keel is alone for a while: what peers ask then it answers or refuses itself. */
+  async #crashLoop(): Promise<void> {
+    const random = this.#random;
+    for (let starts = 0; starts < 2; starts++) {
+      process.kill(this.#harbour.started().pid, 'SIGKILL');
+      await this.#harbour.wherryd(false);
+    }
+    process.kill(this.#harbour.started().pid, 'SIGKILL');
+    for (let said = 0; said < ROUND; said++) {
+      if (this.#peers.length < PEERS / 2) await this.#open();
+      if (this.#peers.length > 0) this.#say(random.of(this.#peers));
+      if (said % 16 === 0) await new Promise((wake) => setImmediate(wake));
+    }
+    this.#link = await this.#harbour.wherryd();
+    this.#follow(this.#link);
   }
 
   #path(id: number): string {
@@ -204,7 +222,7 @@ class Fuzz {
       type === ToKeel.ACTING ||
       type === ToKeel.SPAWN;
     const id =
-      type === ToKeel.SPAWN || type === ToKeel.EXIT_ACK
+      type === ToKeel.SPAWN || type === ToKeel.EXIT_ACK || type === ToKeel.DEPOSIT
         ? token
         : isAbout
           ? connection
@@ -253,6 +271,11 @@ class Fuzz {
         return join(u64(token), u32(random.number()), u32(random.number()));
       case ToKeel.IDLE:
         return join(u32(0));
+      case ToKeel.DEPOSIT: {
+        const names = [random.of(ids), random.of(['', 'e']), ''].map(str);
+        const listener = u64(BigInt(1 + random.below(LISTENERS)));
+        return join(listener, u32(random.below(6)), u32(random.number()), ...names, random.bytes(8));
+      }
       case ToKeel.READY:
         return join(str('fuzz'));
       default:
@@ -260,6 +283,9 @@ class Fuzz {
     }
   }
 }
+
+/** Of containers; fewer than are named, so that some are asked for. */
+const ids = ['a', 'b', ''];
 
 const orders = Object.values(ToKeel).filter((type) => type !== ToKeel.STOP);
 
@@ -281,8 +307,19 @@ function ttrpcFrame(random: Random, body: Uint8Array): Buffer {
   return frame;
 }
 
+/** A call that keel might answer. */
+function taskRequest(random: Random): Buffer {
+  const text = (field: number, value: Uint8Array | string): Buffer =>
+    Buffer.concat([Buffer.from([(field << 3) | 2, Buffer.from(value).length]), Buffer.from(value)]);
+  const asked = [text(1, random.of(ids)), text(2, random.of(['', 'e'])), Buffer.from([3 << 3, 9])];
+  const body = Buffer.concat(asked.slice(0, 1 + random.below(3)));
+  const method = random.of(['State', 'Kill', 'Wait', 'Connect', 'Pause']);
+  return Buffer.concat([text(1, 'containerd.task.v2.Task'), text(2, method), text(3, body)]);
+}
+
 /** ttrpc's Request, with fields of every kind. */
 function request(random: Random): Buffer {
+  if (random.chance(2)) return taskRequest(random);
   const varint = (value: bigint): number[] => {
     const bytes: number[] = [];
     for (let left = value; ; left >>= 7n) {

@@ -10,6 +10,7 @@ import type {
   ContainerStatus,
   CreateRequest,
   ExitInfo,
+  KeelName,
   OperationContext,
 } from '../../../src/container/types.ts';
 import { WherryError } from '../../../src/errors.ts';
@@ -186,6 +187,10 @@ export class MemoryRuntime implements ContainerRuntime {
     return [];
   }
   noteExecExit(): void {}
+  keelName(): KeelName {
+    return { token: 1n, fifo: '' };
+  }
+
   onEvent(): () => void {
     return () => {};
   }

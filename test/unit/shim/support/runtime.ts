@@ -7,6 +7,7 @@ import type {
   ContainerState,
   CreateRequest,
   ExitInfo,
+  KeelName,
   OperationContext,
   RuntimeEvent,
 } from '../../../../src/container/types.ts';
@@ -72,6 +73,10 @@ export class MemoryRuntime implements ShimRuntime {
 
   state(key: ContainerKey): ContainerState {
     return { ...this.entry(key).state };
+  }
+
+  keelName(key: ContainerKey): KeelName {
+    return { token: BigInt(this.entry(key).state.pid), fifo: `/run/${key.id}/exec.fifo` };
   }
 
   find(key: ContainerKey): ContainerState | undefined {
