@@ -1,34 +1,48 @@
-/** podman with a storage, configuration and Wherry of its own. */
+/** podman with a storage, configuration and Wherry of its own: 4.3 of bookworm, or 5.4 of trixie in a tree of its own. */
 import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { cgroupRoots, mounts, removeCgroup } from '../../support/cgroups.ts';
 import { peers } from '../../support/debs.ts';
 import { imageName, writeImage } from '../../support/image.ts';
 import { temporaryFolder, uniqueId, wherryBinary } from '../../support/paths.ts';
 import { eventually, type RunOptions, type RunResult, run } from '../../support/run.ts';
+import { Trixie } from '../../support/trixie.ts';
 import { stopWherry } from '../../support/wherry.ts';
 import { CallerPrograms, mark, runtimeScript } from './packages.ts';
 
 export interface PodmanOptions {
+  suite?: 'bookworm' | 'trixie';
   /** Installs Wherry under this name. */
   installedAs?: string;
   /** Another runtime instead of Wherry: shows that the tests ask what is so. */
-  runtime?: string;
+  runtime?: string | undefined;
   /** The program criu; its folder comes first on the PATH. */
   criu?: string;
+}
+
+/** Where the programs of one of the two are. */
+interface Programs {
+  podman: string;
+  conmon: string;
+  /** A path in podman's own namespaces → one that does the same in the test's. */
+  outside(program: string): string;
+  end(): Promise<void>;
 }
 
 export class Podman implements AsyncDisposable {
   readonly folder: string;
   readonly runDir: string;
   readonly runtime: string;
-  readonly #command: string;
+  readonly #programs: Programs;
+  /** The runtime where podman is. */
+  readonly #runtimeOutside: string;
   readonly #env: NodeJS.ProcessEnv;
   /** Every container's cgroup lies below it. */
   readonly cgroupParent: string;
 
-  private constructor(folder: string, programs: CallerPrograms, options: PodmanOptions) {
+  private constructor(folder: string, programs: Programs, options: PodmanOptions) {
     this.folder = folder;
+    this.#programs = programs;
     this.runDir = join(folder, 'w');
     this.cgroupParent = `/${uniqueId('podman')}`;
     for (const name of ['w', 'root', 'run', 'tmp']) mkdirSync(join(folder, name), { mode: 0o700 });
@@ -38,13 +52,13 @@ export class Podman implements AsyncDisposable {
       symlinkSync(wherryBinary, program);
     }
     this.runtime = options.runtime ?? runtimeScript(folder, this.runDir, program);
-    const conmon = programs.script(join(folder, 'conmon'), programs.path('conmon'), {});
-    this.#command = programs.script(join(folder, 'podman'), programs.path('podman'), {});
+    this.#runtimeOutside = programs.outside(this.runtime);
     this.#env = {
       PATH: `${options.criu === undefined ? '' : `${dirname(options.criu)}:`}/usr/sbin:/usr/bin:/sbin:/bin`,
       HOME: folder,
       CONTAINERS_CONF: join(folder, 'containers.conf'),
       CONTAINERS_STORAGE_CONF: join(folder, 'storage.conf'),
+      PODMAN_IGNORE_CGROUPSV1_WARNING: '1',
       ...mark(),
     };
     writeFileSync(
@@ -56,7 +70,7 @@ export class Podman implements AsyncDisposable {
         'netns = "host"',
         'log_driver = "k8s-file"',
         '[engine]',
-        `conmon_path = ["${conmon}"]`,
+        `conmon_path = ["${programs.conmon}"]`,
         'events_logger = "file"',
         'lock_type = "file"',
         'cgroup_manager = "cgroupfs"',
@@ -71,7 +85,9 @@ export class Podman implements AsyncDisposable {
 
   /** With the busybox image loaded. */
   static async start(options: PodmanOptions = {}): Promise<Podman> {
-    const podman = new Podman(temporaryFolder(), await CallerPrograms.open(), options);
+    const folder = temporaryFolder();
+    const programs = await (options.suite === 'trixie' ? ofTrixie(folder) : ofBookworm(folder));
+    const podman = new Podman(folder, programs, options);
     const image = join(podman.folder, 'image.tar');
     await writeImage((await peers(['bookworm'])).busybox, image);
     await podman.must(['load', '-q', '--signature-policy', join(podman.folder, 'policy.json'), '-i', image]);
@@ -82,7 +98,7 @@ export class Podman implements AsyncDisposable {
     const { folder, runtime } = this;
     const globals = ['--root', join(folder, 'root'), '--runroot', join(folder, 'run')];
     globals.push('--tmpdir', join(folder, 'tmp'), '--runtime', runtime);
-    return run(this.#command, [...globals, ...args], { env: this.#env, ...options });
+    return run(this.#programs.podman, [...globals, ...args], { env: this.#env, ...options });
   }
 
   /** stdout without the last newline, of a command that must succeed. */
@@ -111,12 +127,12 @@ export class Podman implements AsyncDisposable {
 
   /** What the runtime itself still knows; podman's containers must all be removed before. */
   async runtimeList(): Promise<string> {
-    return (await run(this.runtime, ['list', '-q'])).stdout;
+    return (await run(this.#runtimeOutside, ['list', '-q'])).stdout;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.run(['rm', '--all', '--force', '--time', '0']);
-    await stopWherry(this.runDir);
+    await stopWherry(this.runDir, this.#programs.outside(wherryBinary));
     for (const path of mounts().reverse())
       if (path.startsWith(`${this.folder}/`)) await run('umount', ['--lazy', path]);
     // A conmon ends a moment after it has told podman of the exit.
@@ -124,6 +140,27 @@ export class Podman implements AsyncDisposable {
       for (const name of ['/conmon', '']) removeCgroup(this.cgroupParent + name);
       return !cgroupRoots().some((root) => existsSync(join(root, this.cgroupParent))) || undefined;
     });
+    await this.#programs.end();
     rmSync(this.folder, { recursive: true, force: true });
   }
+}
+
+async function ofBookworm(folder: string): Promise<Programs> {
+  const programs = await CallerPrograms.open();
+  return {
+    podman: programs.script(join(folder, 'podman'), programs.path('podman'), {}),
+    conmon: programs.script(join(folder, 'conmon'), programs.path('conmon'), {}),
+    outside: (program) => program,
+    async end() {},
+  };
+}
+
+async function ofTrixie(folder: string): Promise<Programs> {
+  const trixie = await Trixie.enter(folder);
+  return {
+    podman: trixie.script(join(folder, 'podman'), '/usr/bin/podman'),
+    conmon: '/usr/bin/conmon',
+    outside: (program) => trixie.script(join(folder, `${basename(program)}-outside`), program),
+    end: () => trixie[Symbol.asyncDispose](),
+  };
 }
