@@ -60,7 +60,9 @@ export class ContainerRecord {
   readonly bundle: string;
   rootfs = '';
   stdio: StdioPaths;
-  status: ContainerStatus = 'creating';
+  #status: ContainerStatus = 'creating';
+  /** Its create starts it, too: nobody waits between the two. */
+  startsAtOnce = false;
   createdBy = '';
   boot = 0n;
   /** Left by an earlier wherryd. */
@@ -119,6 +121,7 @@ export class ContainerRecord {
   deleting = false;
   readonly #exited = Promise.withResolvers<ExitInfo>();
   readonly #registered = Promise.withResolvers<void>();
+  readonly #made = Promise.withResolvers<void>();
 
   constructor(key: ContainerKey, token: bigint, dir: string, bundle: string, stdio: StdioPaths) {
     this.key = key;
@@ -132,6 +135,20 @@ export class ContainerRecord {
   /** Settles at the exit; rejects if the container is removed before it ever ran. */
   get exited(): Promise<ExitInfo> {
     return this.#exited.promise;
+  }
+
+  get status(): ContainerStatus {
+    return this.#status;
+  }
+
+  set status(status: ContainerStatus) {
+    this.#status = status;
+    if (status !== 'creating') this.#made.resolve();
+  }
+
+  /** Settles when it is no longer being created, whatever came of that. */
+  get made(): Promise<void> {
+    return this.#made.promise;
   }
 
   get registered(): Promise<void> {
@@ -152,6 +169,7 @@ export class ContainerRecord {
   }
 
   abandon(reason: Error): void {
+    this.#made.resolve();
     this.#exited.reject(reason);
   }
 

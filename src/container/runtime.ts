@@ -75,6 +75,8 @@ const UNKNOWN_DRAIN_MS = 10_000;
 const LATER_MS = 30;
 /** A container that ends is mostly deleted in the same moment. */
 const EXIT_SAVE_DELAY_MS = 20;
+/** How long a command waits for a container that is being created and started. */
+const STANDING_MS = 2000;
 
 export interface Logger {
   debug(message: string, fields?: Record<string, unknown>): void;
@@ -224,6 +226,7 @@ export class Runtime implements ContainerRuntime {
     record.rootfsMounts = request.rootfsMounts;
     record.settings = request.settings ?? {};
     record.createdBy = context.requestId;
+    record.startsAtOnce = request.startAtOnce === true;
     record.boot = this.#boot;
     this.#remember(record);
     let claimed = false;
@@ -383,7 +386,7 @@ export class Runtime implements ContainerRuntime {
   }
 
   async delete(key: ContainerKey, force: boolean, context: OperationContext): Promise<ExitInfo> {
-    const record = await this.#settled(key);
+    const record = await this.#standing(key);
     fault('delete.begun');
     if (record.deleting) throw notFound();
     if (record.status === 'creating') {
@@ -442,7 +445,7 @@ export class Runtime implements ContainerRuntime {
   }
 
   async pause(key: ContainerKey, context: OperationContext): Promise<void> {
-    const record = this.#get(key);
+    const record = await this.#standing(key);
     if (record.status !== 'running' && record.status !== 'created') throw notRunning('failed-precondition');
     assertCgroup(record, this.#cgroups, 'pause');
     const before = record.status;
@@ -472,7 +475,7 @@ export class Runtime implements ContainerRuntime {
   }
 
   async checkpoint(key: ContainerKey, options: CheckpointOptions, context: OperationContext): Promise<void> {
-    const record = this.#get(key);
+    const record = await this.#standing(key);
     if (record.status !== 'running' && record.status !== 'paused') {
       throw new WherryError(
         'failed-precondition',
@@ -517,7 +520,7 @@ export class Runtime implements ContainerRuntime {
     context: OperationContext,
     resctrl?: ResctrlChange,
   ): Promise<string[]> {
-    const record = this.#get(key);
+    const record = await this.#standing(key);
     if (record.exit !== undefined || record.status === 'creating') throw notRunning('failed-precondition');
     assertCgroup(record, this.#cgroups, 'change limits');
     const undo = resctrl && (await this.#updateResctrl(record, resctrl, context));
@@ -562,7 +565,7 @@ export class Runtime implements ContainerRuntime {
   }
 
   async addMounts(key: ContainerKey, mounts: readonly Mount[], context: OperationContext): Promise<void> {
-    const record = await this.#settled(key);
+    const record = await this.#standing(key);
     await addMounts(record, mounts, await this.#mountsOf(record, context));
   }
 
@@ -571,7 +574,7 @@ export class Runtime implements ContainerRuntime {
     destinations: readonly string[],
     context: OperationContext,
   ): Promise<void> {
-    const record = await this.#settled(key);
+    const record = await this.#standing(key);
     await removeMounts(record, destinations, await this.#mountsOf(record, context));
   }
 
@@ -589,7 +592,7 @@ export class Runtime implements ContainerRuntime {
   }
 
   async exec(request: ExecRequest, context: OperationContext): Promise<ExecState> {
-    return this.#execs.add(this.#get(request.key), request, context);
+    return this.#execs.add(await this.#standing(request.key), request, context);
   }
 
   startExec(key: ContainerKey, execId: string, context: OperationContext): Promise<ExecState> {
@@ -901,6 +904,17 @@ export class Runtime implements ContainerRuntime {
     const record = this.#get(key);
     if (record.unsettled === undefined) return record;
     await record.unsettled.promise;
+    return this.#get(key);
+  }
+
+  /**
+   * For what needs a living init: its output may be seen, and somebody may act on that, a moment before its create is answered. Longer
+   * than that only its hooks can take, and one of them may be the caller.
+   */
+  async #standing(key: ContainerKey): Promise<ContainerRecord> {
+    const record = await this.#settled(key);
+    if (record.status !== 'creating' || !record.startsAtOnce) return record;
+    await Promise.race([record.made, sleep(STANDING_MS)]);
     return this.#get(key);
   }
 
