@@ -75,8 +75,8 @@ static _Noreturn void child(const struct spawn *s)
     int console = s->console < 0 ? -1 : fcntl(s->console, F_DUPFD_CLOEXEC, low);
     if (player < 0 || tape < 0 || registration < 0 || (s->console >= 0 && console < 0))
         goto failed;
-    for (int i = 0; i < s->preserve; i++)
-        if (dup3(3 + i, FD_PRESERVED + i, O_CLOEXEC) < 0 && errno != EBADF)
+    for (int i = s->preserve - 1; i >= 0; i--) /* from above: a target may be the source of a later one */
+        if (dup2(3 + i, FD_PRESERVED + i) < 0 && errno != EBADF)
             goto failed;
     if (dup2(tape, FD_TAPE) < 0 || dup2(registration, FD_REGISTRATION) < 0)
         goto failed;

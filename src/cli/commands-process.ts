@@ -56,7 +56,7 @@ export const processCommands: readonly CommandSpec[] = [
         value: 'N',
         min: 0,
         max: 65_536,
-        help: 'hand N more descriptors to the process, beside the standard streams and those of LISTEN_FDS',
+        help: 'hand the descriptors 3 to 2 + N of the caller to the process',
         fallback: '0',
       },
       {

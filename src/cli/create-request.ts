@@ -101,7 +101,7 @@ export function checkTerminal(
 }
 
 /** Descriptors that a service manager passed to the caller (sd_listen_fds(3)): they come before those of --preserve-fds. */
-export function listeningDescriptors(session: ClientSession): number {
+function listeningDescriptors(session: ClientSession): number {
   const { env, pid } = session.request;
   const count = Number(env['LISTEN_FDS'] ?? 0);
   return env['LISTEN_PID'] === String(pid) && Number.isInteger(count) && count > 0 ? count : 0;

@@ -10,7 +10,7 @@ import { checkProcess, parseProcess } from '../../oci/parts.ts';
 import type { Capabilities, Process, User } from '../../oci/types.ts';
 import { readCallerFile } from '../caller-file.ts';
 import { type CommandContext, callerPath, keyOf } from '../context.ts';
-import { callerContext, checkTerminal, listeningDescriptors } from '../create-request.ts';
+import { callerContext, checkTerminal } from '../create-request.ts';
 import { checkId } from '../ids.ts';
 import { invalidValue, shown } from '../parse.ts';
 
@@ -58,21 +58,18 @@ function callerOf(context: CommandContext, relayConsole: boolean): CallerContext
     ...(socket !== undefined && { consoleSocket: callerPath(context, socket) }),
     ...(pidfdSocket !== undefined && { pidfdSocket: callerPath(context, pidfdSocket) }),
     relayConsole,
-    preserveFds: (flags.integer('preserve-fds') ?? 0) + listeningDescriptors(session),
+    preserveFds: flags.integer('preserve-fds') ?? 0,
   };
 }
 
 /** From --process alone, or the container's own process with what the flags and arguments change. */
 async function processOf(context: CommandContext, key: ContainerKey): Promise<Process> {
-  const { flags, program, session } = context;
+  const { flags, program } = context;
   if (program === 'runc' && flags.on('interactive')) {
     throw new WherryError('invalid-argument', 'flag provided but not defined: -i', { path: '-i' });
   }
   const file = flags.text('process');
-  const process = file === undefined ? await changedProcess(context, key) : await readProcess(context, file);
-  const listening = listeningDescriptors(session);
-  if (listening === 0) return process;
-  return { ...process, env: [...(process.env ?? []), `LISTEN_FDS=${listening}`, 'LISTEN_PID=1'] };
+  return file === undefined ? await changedProcess(context, key) : await readProcess(context, file);
 }
 
 async function readProcess(context: CommandContext, file: string): Promise<Process> {
