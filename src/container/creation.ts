@@ -93,6 +93,7 @@ export class Creation {
       noPivotRoot: request.noPivotRoot,
       noNewKeyring: request.noNewKeyring,
       startAtOnce: request.startAtOnce,
+      dockerStatus: request.dockerStatus,
       pidFile: request.pidFile,
       files: request.files,
       settings: request.settings,

@@ -137,6 +137,8 @@ export interface CreateRequest {
   restore?: RestoreOptions & { atStart?: boolean };
   /** The program runs as soon as it is set up: no exec FIFO, `start` must not be called. */
   startAtOnce?: boolean;
+  /** A program that the kernel refuses is status 126 or 127, as under docker, not runc's 255. */
+  dockerStatus?: boolean;
   /** The caller stays: its client waits for the init with these WaitFlags, and with `cleanUp` takes the container's things away at once. */
   foreground?: { waitFlags: number; cleanUp: boolean };
   /** Gets the init's pid, as CallerContext.pidFile. */

@@ -1,10 +1,10 @@
 /** `wherry launch`, `explain`, `daemon`, and that the built tree works from wherever it lies. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { makeBundle } from '../support/bundle.ts';
+import { editConfig, makeBundle } from '../support/bundle.ts';
 import { cgroupFile } from '../support/cgroups.ts';
 import { dist, uniqueId, wherryBinary } from '../support/paths.ts';
 import { eventually, must, run } from '../support/run.ts';
@@ -88,6 +88,40 @@ describe('wherry launch', () => {
     assert.equal((await launch('--', '/no/such/program')).code, 127);
     assert.equal((await launch('--', '/etc/passwd')).code, 126);
     assert.equal((await launch('--memory', 'much', '--', 'true')).code, 125);
+  });
+
+  test('a file that is no program: 126 and 127 as under docker, 255 of run and exec as in runc', async () => {
+    const id = uniqueId('format');
+    const bundle = await makeBundle(wherry.folder, id, ['/format']);
+    const rootfs = join(bundle, 'rootfs');
+    writeFileSync(join(rootfs, 'format'), 'hello\n', { mode: 0o755 });
+    writeFileSync(join(rootfs, 'interpreter'), '#!/nowhere\n', { mode: 0o755 });
+    const cases = [
+      ['/format', 126, 'exec format error'],
+      ['/interpreter', 127, 'no such file or directory'],
+    ] as const;
+    for (const [program, status, reason] of cases) {
+      assert.deepEqual(await launch('--rootfs', rootfs, '--', program), {
+        code: status,
+        stdout: '',
+        stderr: `exec ${program}: ${reason}\n`,
+      });
+      const name = uniqueId('detached');
+      await wherry.must(['launch', '-d', '--name', name, '--rootfs', rootfs, '--', program]);
+      assert.equal(await wherry.must(['wait', name]), `${status}\n`);
+      assert.equal((await wherry.run(['logs', name])).stderr, `exec ${program}: ${reason}\n`);
+      await wherry.must(['rm', name]);
+    }
+    const run = await wherry.run(['run', '-b', bundle, id]);
+    assert.deepEqual([run.code, run.stderr], [255, 'exec /format: exec format error\n']);
+    editConfig(bundle, ({ process }) => {
+      process.args = ['/bin/sleep', '1000'];
+    });
+    await wherry.run(['run', '-d', '-b', bundle, id], { outputFile: '/dev/null' });
+    const exec = await wherry.run(['exec', id, '/format']);
+    assert.equal(exec.code, 255);
+    assert.match(exec.stderr, /exec \/format: exec format error/);
+    await wherry.must(['delete', '--force', id]);
   });
 
   test('explain lists steps with the fields that asked for them', async () => {

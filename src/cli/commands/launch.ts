@@ -53,6 +53,7 @@ export async function launchCommand(context: CommandContext): Promise<number> {
       stdio: { stdin: '', stdout: '', stderr: '', terminal },
       systemdCgroup: context.globals.on('systemd-cgroup'),
       stateDir: stateDirOf(context, id),
+      dockerStatus: true,
       config,
     };
     if (launches !== undefined) {

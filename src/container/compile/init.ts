@@ -25,6 +25,7 @@ import { makeConsole, openConsoleChannel } from './console.ts';
 import { becomeUser, loadFilter, setLimits } from './credentials.ts';
 import { placeDescriptors } from './descriptors.ts';
 import { makeDevices } from './devices.ts';
+import { execute } from './execute.ts';
 import { newFilesystem } from './filesystem.ts';
 import { maskPaths, NULL_DEVICE, openNullDevice, protectPaths } from './hide.ts';
 import { runCreateHooks, runStartHooks } from './hook-points.ts';
@@ -165,7 +166,7 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
   }
   program.close(stateDir);
   if (!early) loadLate(program, input);
-  execute(program, found, spec.process.args[0] ?? '');
+  execute(program, found, input);
 }
 
 /** With no_new_privs the filter may be loaded by anybody, so it comes last. */
@@ -275,18 +276,4 @@ export function enterFolder(program: Program, cwd: string): void {
   tape.jumpIf(tape.load(path.at(0, 4), 4), 0xff, '/'.charCodeAt(0), inside);
   tape.fail('ENOENT');
   tape.place(inside);
-}
-
-function execute(program: Program, found: ReturnType<typeof findProgram>, name: string): void {
-  const { tape } = program;
-  program.step('process.args', `execute ${name}`);
-  const failed = tape.label('exec_failed');
-  tape.syscall('execve', [found.path, found.argv, found.envp], { on: { any: failed } });
-  tape.place(failed);
-  // Nobody reads the shared page any more: say it where the container's output goes, as runc does.
-  const text = `exec ${name}: the kernel refused to execute it (wrong format or missing interpreter)\n`;
-  const unheard = tape.label('unheard');
-  tape.syscall('write', [2, text, Buffer.byteLength(text)], { on: { any: unheard } });
-  tape.place(unheard);
-  tape.halt(255);
 }

@@ -43,6 +43,8 @@ export interface CreateInput {
   noPivotRoot?: boolean;
   noNewKeyring?: boolean;
   startAtOnce?: boolean;
+  /** A program that the kernel refuses is status 126 or 127, as under docker, not runc's 255. */
+  dockerStatus?: boolean;
   pidFile?: string;
   files?: readonly BundleFile[];
   settings?: ProcessSettings;
