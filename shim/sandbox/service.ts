@@ -2,7 +2,7 @@
  * containerd's sandbox service (shim contract section 10): a pod's sandbox made by the shim, for handlers with sandboxer = "shim". The
  * sandbox is a container like others of its group; here requests become calls of the runtime core.
  */
-import { mkdir } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ContainerKey, ContainerState, ExitInfo } from '../../src/container/types.ts';
 import { WherryError } from '../../src/errors.ts';
@@ -14,10 +14,13 @@ import type { TaskGroups } from '../task/service.ts';
 import { type CallContext, type MethodTable, unary } from '../ttrpc/service.ts';
 import { podFolders, removePodFiles, writePodFiles } from './pod-files.ts';
 import { planSandbox } from './spec.ts';
+import { checkJoined, ofJoin } from './user.ts';
 
 const SIGKILL = 9;
 /** Wherry's own programs lie beside the Node that runs it. */
 const PAUSE = join(dirname(process.execPath), 'pause');
+/** Where containerd gives no root filesystem. */
+const OWN_ROOT = 'sandbox';
 const NO_STREAMS = { stdin: '', stdout: '', stderr: '', terminal: false };
 /** GOARCH by Node's name. */
 const architectures: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64' };
@@ -52,14 +55,16 @@ export function createSandboxService({ runtime, groups }: SandboxServiceOptions)
     }
     const { options, netnsPath } = request;
     // containerd takes away the rootfs folder of a bundle by rmdir, which wants it empty; one of ours goes with the bundle.
-    const root = request.rootfs.length > 0 ? 'rootfs' : 'sandbox';
+    const root = request.rootfs.length > 0 ? 'rootfs' : OWN_ROOT;
     const plan = planSandbox({ id: key.id, options, netnsPath, root, pause: PAUSE });
     const folders = await podFolders(bundle, key.id);
     groups.joined(context, key.id);
     try {
       if (folders !== undefined) await writePodFiles(folders, plan.pod);
       await mkdir(join(bundle, root), { recursive: true, mode: 0o711 });
-      await runtime.create(
+      // Root of a user namespace may not make it in a folder of ours.
+      if (root === OWN_ROOT) await writeFile(join(bundle, root, 'pause'), '', { mode: 0o444 });
+      const { pid } = await runtime.create(
         {
           key,
           bundle,
@@ -67,14 +72,21 @@ export function createSandboxService({ runtime, groups }: SandboxServiceOptions)
           stdio: NO_STREAMS,
           config: plan.config,
           systemdCgroup: plan.systemdCgroup,
+          joinOwner: plan.user?.joinOwner,
           pidFile: join(bundle, 'init.pid'),
         },
         operation(context),
       );
+      if (plan.user?.joinOwner === true) {
+        await checkJoined(pid, plan.user).catch(async (thrown) => {
+          await runtime.delete(key, true, { requestId: context.requestId });
+          throw thrown;
+        });
+      }
     } catch (thrown) {
       groups.failed(context, key.id);
       if (folders !== undefined) await removePodFiles(folders);
-      throw thrown;
+      throw plan.user?.joinOwner === true ? ofJoin(thrown) : thrown;
     }
     return {};
   }

@@ -4,6 +4,7 @@ import { WherryError } from '../../src/errors.ts';
 import type { Spec } from '../../src/oci/types.ts';
 import { NamespaceMode, PodSandboxConfig } from '../gen/runtime/v1/pod.ts';
 import { typeName } from '../task/options.ts';
+import { planUser, type UserPlan } from './user.ts';
 
 export interface SandboxRequest {
   id: string;
@@ -20,26 +21,18 @@ export interface SandboxPlan {
   config: Spec;
   pod: PodSandboxConfig;
   systemdCgroup: boolean;
+  /** undefined: the host's. */
+  user: UserPlan | undefined;
 }
 
-/** invalid-argument for options of another type, unimplemented for what a sandbox cannot have yet; both name the field. */
+/** invalid-argument for options of another type, and for ids that are no sandbox's; both name the field. */
 export function planSandbox(request: SandboxRequest): SandboxPlan {
   const pod = parsePod(request.options);
   const { id, netnsPath } = request;
   const modes = pod.linux?.securityContext?.namespaceOptions;
-  const user = modes?.usernsOptions;
-  if (user !== undefined && user.mode === NamespaceMode.POD && user.uids.length > 0) {
-    throw new WherryError(
-      'unimplemented',
-      'a user namespace for a sandbox of the shim is not supported yet',
-      {
-        path: 'options.linux.security_context.namespace_options.userns_options',
-        hint: 'use the sandboxer "podsandbox"',
-      },
-    );
-  }
   const ofNode = (mode: NamespaceMode | undefined): boolean => mode === NamespaceMode.NODE;
   const hostNetwork = ofNode(modes?.network);
+  const user = planUser(modes?.usernsOptions, hostNetwork ? '' : netnsPath);
   const parent = pod.linux?.cgroupParent ?? '';
   const systemdCgroup = parent.endsWith('.slice');
   const config: Spec = {
@@ -68,6 +61,7 @@ export function planSandbox(request: SandboxRequest): SandboxPlan {
     },
     linux: {
       namespaces: [
+        ...(user === undefined ? [] : [user.namespace]),
         { type: 'mount' },
         ...(hostNetwork
           ? []
@@ -78,6 +72,7 @@ export function planSandbox(request: SandboxRequest): SandboxPlan {
         ...(ofNode(modes?.ipc) ? [] : [{ type: 'ipc' as const }]),
         ...(ofNode(modes?.pid) ? [] : [{ type: 'pid' as const }]),
       ],
+      ...user?.mappings,
       resources: { cpu: { shares: 2 } },
       ...(parent !== '' && {
         cgroupsPath: systemdCgroup
@@ -87,7 +82,7 @@ export function planSandbox(request: SandboxRequest): SandboxPlan {
       ...(Object.keys(pod.linux?.sysctls ?? {}).length > 0 && { sysctl: pod.linux?.sysctls }),
     },
   };
-  return { config, pod, systemdCgroup };
+  return { config, pod, systemdCgroup, user };
 }
 
 /** Absent options are a pod without wishes. */

@@ -90,6 +90,7 @@ export class Creation {
       idHelpers: record.idHelpers,
       rootfsOverlay: await this.#viewOf(request),
       bindDevices: this.#inUserNamespace,
+      joinOwner: request.joinOwner,
       noPivotRoot: request.noPivotRoot,
       noNewKeyring: request.noNewKeyring,
       startAtOnce: request.startAtOnce,

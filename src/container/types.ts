@@ -147,6 +147,8 @@ export interface CreateRequest {
   files?: readonly BundleFile[];
   /** config.json, already checked by parseConfig; default: read from the bundle. */
   config?: Spec;
+  /** The path of the user namespace in linux.namespaces is another namespace's: the user namespace that owns it is joined. */
+  joinOwner?: boolean;
   /** Present: the container's stdio is the caller's and the caller plays the tape. */
   caller?: CallerContext;
 }

@@ -413,6 +413,9 @@ export const SIOCGIFFLAGS = 0x8913;
 export const SIOCSIFFLAGS = 0x8914;
 export const SIOCGIFINDEX = 0x8933;
 
+// ioctl_ns(2)
+export const NS_GET_USERNS = 0xb701;
+
 // Terminals: ioctl_tty(2), termios(3)
 export const TCGETS = 0x5401;
 export const TCSETS = 0x5402;

@@ -200,6 +200,7 @@ const ioctlRequest = one(
   'SIOCGIFFLAGS',
   'SIOCSIFFLAGS',
   'SIOCGIFINDEX',
+  'NS_GET_USERNS',
 );
 const interfaceFlags = data((offset, { image, limit }) => {
   const flagBits = readNumber(image.data, offset + fieldOf('ifreq', 'ifr_flags')[0], 2);

@@ -56,7 +56,7 @@ export function compileCreate(input: CreateInput): AssembledTape {
   for (const file of input.files ?? []) writeText(program, file);
   const streams = openStreams(program, input);
   giveStreamsToMapped(program, input, streams);
-  const joined = openNamespaces(program, input.spec);
+  const joined = openNamespaces(program, input.spec, input.joinOwner);
 
   const { cloneInto } = input.cgroup;
   const cgroup = cloneInto === undefined ? undefined : openForClone(program, cloneInto);

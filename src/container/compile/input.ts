@@ -40,6 +40,8 @@ export interface CreateInput {
   idHelpers?: IdHelpers;
   /** Whoever plays is root of a user namespace only, which may make no device nodes: those of the host are bound. */
   bindDevices?: boolean;
+  /** The path of the user namespace is another namespace's: the user namespace that owns it is joined. */
+  joinOwner?: boolean;
   noPivotRoot?: boolean;
   noNewKeyring?: boolean;
   startAtOnce?: boolean;

@@ -9,6 +9,7 @@ import {
   CLONE_NEWTIME,
   CLONE_NEWUSER,
   CLONE_NEWUTS,
+  NS_GET_USERNS,
   O_CLOEXEC,
   O_RDONLY,
 } from '../../linux/constants.ts';
@@ -56,13 +57,20 @@ export function newNamespaceFlags(spec: Spec): number {
   return all;
 }
 
-/** Opens the namespaces that are to be joined, on the host, where their paths mean what the caller means. */
-export function openNamespaces(program: Program, spec: Spec): JoinedNamespace[] {
+/**
+ * Opens the namespaces that are to be joined, on the host, where their paths mean what the caller means. `joinOwner`: the path of the user
+ * namespace is that of a namespace which it owns (ioctl_ns(2)).
+ */
+export function openNamespaces(program: Program, spec: Spec, joinOwner = false): JoinedNamespace[] {
   const joined: JoinedNamespace[] = [];
   (spec.linux?.namespaces ?? []).forEach(({ type, path }, index) => {
     if (path === undefined || path === '') return;
-    program.step(`linux.namespaces[${index}].path`, `open the ${type} namespace ${path}`);
-    const descriptor = program.tape.syscall('openat', [AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0]);
+    const owner = joinOwner && type === 'user';
+    const what = owner ? `user namespace that owns ${path}` : `${type} namespace ${path}`;
+    program.step(`linux.namespaces[${index}].path`, `open the ${what}`);
+    const named = program.tape.syscall('openat', [AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0]);
+    const descriptor = owner ? program.tape.syscall('ioctl', [named, NS_GET_USERNS, 0]) : named;
+    if (owner) program.close(named);
     joined.push({ type, flag: flags[type], descriptor, path: `linux.namespaces[${index}].path` });
   });
   return joined;

@@ -23,6 +23,7 @@ const groups: readonly { headers: string[]; names: RegExp }[] = [
   { headers: ['linux/stat.h'], names: /^STATX_/ },
   { headers: ['sys/mount.h'], names: /^(MS_|MNT_|UMOUNT_)/ },
   { headers: ['linux/sched.h', 'linux/ioprio.h', 'linux/mempolicy.h'], names: /^(CLONE|SCHED|IOPRIO|MPOL)_/ },
+  { headers: ['linux/nsfs.h'], names: /^NS_/ },
   { headers: ['sys/wait.h', 'signal.h'], names: /^(W[A-Z]+$|P_|__W|SIG)/ },
   {
     headers: ['sys/prctl.h', 'linux/capability.h', 'linux/securebits.h', 'linux/seccomp.h'],

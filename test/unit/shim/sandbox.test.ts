@@ -39,11 +39,41 @@ describe('a sandbox', () => {
     parseConfig(Buffer.from(JSON.stringify(plain.config)));
   });
 
+  it("has the user namespace that owns its network, or else one of its own, or the node's", () => {
+    const ids = [{ hostId: 1000, containerId: 0, length: 10 }];
+    const of = (fields: object) => pod({ linux: { securityContext: { namespaceOptions: fields } } });
+    const { POD, NODE } = NamespaceMode;
+    const own = of({ usernsOptions: { mode: POD, uids: ids, gids: ids } });
+    assert.deepEqual(kinds(own).slice(0, 2), ['user /run/netns/one', 'mount']);
+    const { config, user } = planSandbox({ ...request, options: own });
+    assert.equal(user?.joinOwner, true);
+    assert.deepEqual(config.linux?.uidMappings, [{ containerID: 0, hostID: 1000, size: 10 }]);
+    parseConfig(Buffer.from(JSON.stringify(config)));
+    for (const alone of [
+      planSandbox({ ...request, netnsPath: '', options: own }),
+      planSandbox({
+        ...request,
+        options: of({ network: NODE, usernsOptions: { mode: POD, uids: ids, gids: ids } }),
+      }),
+    ]) {
+      assert.equal(alone.user?.joinOwner, false);
+      assert.deepEqual(alone.config.linux?.namespaces?.[0], { type: 'user' });
+    }
+    assert.ok(!kinds(of({ usernsOptions: { mode: NODE } })).some((kind) => kind.startsWith('user')));
+  });
+
   it('refuses by name what it cannot have', () => {
+    const of = (usernsOptions: object) =>
+      pod({ linux: { securityContext: { namespaceOptions: { usernsOptions } } } });
     const ids = [{ hostId: 1000, containerId: 0, length: 1 }];
-    const usernsOptions = { mode: NamespaceMode.POD, uids: ids, gids: ids };
-    const user = pod({ linux: { securityContext: { namespaceOptions: { usernsOptions } } } });
-    assert.throws(() => planSandbox({ ...request, options: user }), /userns_options|user namespace/);
+    const { POD, CONTAINER } = NamespaceMode;
+    for (const [usernsOptions, message] of [
+      [{ mode: CONTAINER, uids: ids, gids: ids }, /userns_options\.mode/],
+      [{ mode: POD }, /userns_options\.uids: id 0/],
+      [{ mode: POD, uids: ids }, /userns_options\.gids: id 0/],
+      [{ mode: POD, uids: [{ ...ids[0], containerId: 1 }], gids: ids }, /userns_options\.uids: id 0/],
+    ] as const)
+      assert.throws(() => planSandbox({ ...request, options: of(usernsOptions) }), message);
     const foreign = { typeUrl: 'x.Y', value: new Uint8Array([1]) };
     assert.throws(() => planSandbox({ ...request, options: foreign }), /"x\.Y" is not known/);
   });
