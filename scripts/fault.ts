@@ -1,6 +1,7 @@
 /**
- * `npm run fault -- [--points all|N] [--kills K] [--containers C] [--seed S] [--containerd 2.1,1.6]`: kills wherryd while a real containerd runs
- * containers, and prints what was checked. Needs root and a built tree. Exit code 1: something was lost.
+ * `npm run fault -- [--points all|N] [--kills K] [--containers C] [--workers W] [--lasting L] [--seed S] [--containerd 2.1,1.6]`: kills wherryd
+ * while a real containerd runs containers and execs, W at a time beside L that outlive all kills, and prints what was checked. Needs root and a
+ * built tree. Exit code 1: something was lost.
  */
 import { parseArgs } from 'node:util';
 import { FaultHarness, type Outcome } from '../test/fault/harness.ts';
@@ -12,6 +13,8 @@ const { values } = parseArgs({
     points: { type: 'string', default: 'all' },
     kills: { type: 'string', default: '20' },
     containers: { type: 'string', default: '20' },
+    workers: { type: 'string', default: '3' },
+    lasting: { type: 'string', default: '10' },
     seed: { type: 'string', default: '1' },
     containerd: { type: 'string', default: '2.1,1.6' },
   },
@@ -56,6 +59,10 @@ async function atRandom(harness: FaultHarness, version: string): Promise<number>
   const next = random(Number(values.seed));
   const kills = Number(values.kills);
   const containers = Number(values.containers);
+  const begun = performance.now();
+  const lasting = [];
+  for (let count = Number(values.lasting); count > 0; count--) lasting.push(await harness.lasting());
+  const before = harness.deaths;
   let killed = 0;
   let over = false;
   const killer = (async () => {
@@ -69,16 +76,29 @@ async function atRandom(harness: FaultHarness, version: string): Promise<number>
   })();
   let failed = 0;
   let twice = 0;
-  for (let count = 0; count < containers; count++) {
-    const outcome = await harness.life(`random, seed ${values.seed}`);
-    twice += outcome.twice;
-    if (outcome.wrong.length > 0) report(version, outcome);
-    failed += outcome.wrong.length > 0 ? 1 : 0;
-  }
+  let left = containers;
+  const worker = async (): Promise<void> => {
+    while (left-- > 0) {
+      const outcome = await harness.life(`random, seed ${values.seed}`, undefined, left % 2 === 0);
+      twice += outcome.twice;
+      if (outcome.wrong.length > 0) report(version, outcome);
+      failed += outcome.wrong.length > 0 ? 1 : 0;
+    }
+  };
+  await Promise.all(Array.from({ length: Number(values.workers) }, worker));
   over = true;
   await killer;
+  for (const check of lasting) {
+    const wrong = await check();
+    if (wrong.length > 0) report(version, { point: 'lasting', id: '', deaths: 0, twice: 0, wrong });
+    failed += wrong.length > 0 ? 1 : 0;
+  }
+  const { keel, wherryd } = harness.load();
+  const minutes = ((performance.now() - begun) / 60_000).toFixed(1);
   print(
-    `${version.padEnd(5)} ${containers} containers, ${killed} random kills: ${failed} went wrong, ${twice} events came twice`,
+    `${version.padEnd(5)} ${containers} containers, every second with an exec, beside ${lasting.length} that lasted; ${killed} random kills, ` +
+      `${harness.deaths - before} deaths: ${failed} went wrong, ${twice} events came twice; ${minutes} min; ` +
+      `keel ${keel.rss} KiB, ${keel.descriptors} descriptors; wherryd ${wherryd?.rss ?? '-'} KiB, ${wherryd?.descriptors ?? '-'} descriptors`,
   );
   return failed;
 }

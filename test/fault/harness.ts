@@ -20,10 +20,14 @@ import type { ContainerdVersion } from '../support/debs.ts';
 import { imageName } from '../support/image.ts';
 import { dist, uniqueId } from '../support/paths.ts';
 import { eventually, type RunResult, stop } from '../support/run.ts';
+import { EventLines, LifeLog } from './lines.ts';
 
 const RUNTIME = 'io.containerd.wherry.v1';
 /** Ends with 7 on SIGTERM, so that a status which is right is no accident. */
 const PROGRAM = 'trap "exit 7" TERM; echo up; while :; do sleep 0.02; done';
+
+/** ms; for a machine that does more than this. */
+const LIMIT = 60_000;
 
 export interface Outcome {
   point: string;
@@ -41,17 +45,19 @@ export class FaultHarness implements AsyncDisposable {
   readonly #points: string;
   readonly #keel: ChildProcess;
   readonly #events: ChildProcess;
-  #seen = '';
+  readonly #seen = new EventLines();
+  readonly #life: LifeLog;
 
   private constructor(containerd: Containerd, points: string, keel: ChildProcess) {
     this.containerd = containerd;
     this.#points = points;
     this.#keel = keel;
+    this.#life = new LifeLog(join(containerd.runDir, 'wherryd.log'));
     this.#events = spawn(containerd.ctrPath, [...containerd.globalFlags, 'events'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     this.#events.stdout?.on('data', (chunk: Buffer) => {
-      this.#seen += String(chunk);
+      this.#seen.add(String(chunk));
     });
   }
 
@@ -103,31 +109,35 @@ export class FaultHarness implements AsyncDisposable {
 
   /** The pid of wherryd: keel's child that is named as it; undefined until it is ready. */
   wherryd(): number | undefined {
+    if (!this.#life.look().ready) return undefined;
     const children = readFileSync(`/proc/${this.#keel.pid}/task/${this.#keel.pid}/children`, 'latin1');
     return children
       .trim()
       .split(' ')
       .map(Number)
-      .find((pid) => pid > 0 && commandOf(pid).includes('wherryd.mjs') && this.#isReady(pid));
-  }
-
-  /** keel tells it once for each wherryd that it has started. */
-  #isReady(pid: number): boolean {
-    const ready = this.log.lastIndexOf('"wherryd is ready"');
-    return ready > this.log.lastIndexOf('"wherryd ended"') && existsSync(`/proc/${pid}`);
-  }
-
-  get log(): string {
-    return readFileSync(join(this.containerd.runDir, 'wherryd.log'), 'utf8');
+      .find((pid) => pid > 0 && commandOf(pid).includes('wherryd.mjs'));
   }
 
   /** How many wherryds have died. */
   get deaths(): number {
-    return this.log.split('\n').filter((line) => line.includes('wherryd ended')).length;
+    return this.#life.look().deaths;
+  }
+
+  /** Of keel and wherryd: resident memory in KiB and open descriptors. */
+  load(): { keel: Load; wherryd: Load | undefined } {
+    const wherryd = this.wherryd();
+    return {
+      keel: loadOf(this.#keel.pid ?? 0),
+      wherryd: wherryd === undefined ? undefined : loadOf(wherryd),
+    };
   }
 
   /** One container from create to delete; `before` is told what comes next. */
-  async life(point: string, before: (act: 'run' | 'kill' | 'delete') => void = () => {}): Promise<Outcome> {
+  async life(
+    point: string,
+    before: (act: 'run' | 'kill' | 'delete') => void = () => {},
+    withExec = false,
+  ): Promise<Outcome> {
     const { containerd } = this;
     const id = uniqueId('f');
     const deaths = this.deaths;
@@ -141,15 +151,18 @@ export class FaultHarness implements AsyncDisposable {
       check(
         'run',
         await containerd.ctr(['run', '-d', '--runtime', RUNTIME, imageName, id, '/bin/sh', '-c', PROGRAM], {
-          timeout: 30_000,
+          timeout: LIMIT,
         }),
       );
       const [pid, status] = await this.#task(id);
       if (status !== 'RUNNING') wrong.push(`after run it is ${status}`);
       if (pid > 0 && !existsSync(`/proc/${pid}`)) wrong.push(`its pid ${pid} is not there`);
+      if (withExec) wrong.push(...(await this.#exec(id)));
       before('kill');
       check('kill', await containerd.ctr(['task', 'kill', '-s', 'SIGTERM', id]));
-      await eventually('it stops', async () => (await this.#task(id))[1] === 'STOPPED' || undefined);
+      await eventually('its exit is told', () => this.topics(id).includes('exit') || undefined, LIMIT);
+      const after = (await this.#task(id))[1];
+      if (after !== 'STOPPED') wrong.push(`after its exit it is ${after}`);
       const lost = this.#disconnected(id);
       if (lost !== undefined) wrong.push(`containerd lost its connection: ${lost}`);
       before('delete');
@@ -157,7 +170,7 @@ export class FaultHarness implements AsyncDisposable {
       if (removed.code !== 0 || !removed.stderr.includes('exit code 7'))
         wrong.push(`delete: exit code ${removed.code}: ${removed.stderr.trim()}`);
       check('container rm', await containerd.ctr(['container', 'rm', id]));
-      await eventually('its deletion is told', () => this.topics(id).includes('delete') || undefined);
+      await eventually('its deletion is told', () => this.topics(id).includes('delete') || undefined, LIMIT);
       const topics = this.topics(id);
       const once = topics.filter((topic, index) => topic !== topics[index - 1]);
       if (once.join(' ') !== 'create start exit delete') wrong.push(`events: ${topics.join(' ')}`);
@@ -180,8 +193,54 @@ export class FaultHarness implements AsyncDisposable {
       .find((line) => line.includes(id) && /shim disconnected|dead shim|ttrpc: closed/.test(line));
   }
 
+  /** One that waits, streams and ends with a status of its own. */
+  async #exec(id: string): Promise<string[]> {
+    const name = uniqueId('x');
+    const wrong: string[] = [];
+    const { code, stdout, stderr } = await this.containerd.ctr(
+      ['task', 'exec', '--exec-id', name, id, '/bin/sh', '-c', 'echo one; sleep 0.1; echo two; exit 5'],
+      { timeout: LIMIT },
+    );
+    if (code !== 5 || stdout !== 'one\ntwo\n')
+      wrong.push(`exec: exit code ${code}, output ${JSON.stringify(stdout)}: ${stderr.trim()}`);
+    await eventually(
+      "an exec's exit is told",
+      () => this.events(id, name).includes('exit') || undefined,
+      LIMIT,
+    );
+    const once = this.events(id, name).filter((topic, index, all) => topic !== all[index - 1]);
+    if (once.join(' ') !== 'exec-added exec-started exit')
+      wrong.push(`events of the exec: ${this.events(id, name).join(' ')}`);
+    return wrong;
+  }
+
+  /** A container that outlives all kills; its end is checked by the function that is returned. */
+  async lasting(): Promise<() => Promise<string[]>> {
+    const id = uniqueId('l');
+    await this.containerd.mustCtr(
+      ['run', '-d', '--runtime', RUNTIME, imageName, id, '/bin/sh', '-c', PROGRAM],
+      { timeout: LIMIT },
+    );
+    const [pid] = await this.#task(id);
+    const started = startTime(pid);
+    return async () => {
+      const wrong: string[] = [];
+      const [now, status] = await this.#task(id);
+      if (now !== pid || status !== 'RUNNING' || startTime(pid) !== started)
+        wrong.push(`${id}: pid ${pid} is ${now} now, ${status}`);
+      await this.containerd.ctr(['task', 'kill', '-s', 'SIGTERM', id], { timeout: LIMIT });
+      await eventually('its exit is told', () => this.topics(id).includes('exit') || undefined, LIMIT);
+      const removed = await this.containerd.ctr(['task', 'rm', id], { timeout: LIMIT });
+      if (!removed.stderr.includes('exit code 7')) wrong.push(`${id}: delete: ${removed.stderr.trim()}`);
+      await this.containerd.mustCtr(['container', 'rm', id]);
+      return [...wrong, ...this.#leftovers(id)];
+    };
+  }
+
   topics(id: string): string[] {
-    return this.#lines(id).map((line) => /\/tasks\/([a-z-]+)/.exec(line)?.[1] ?? '');
+    return this.#lines(id)
+      .filter((line) => !line.includes('/tasks/exec-') && (!line.includes('/tasks/exit') || ofInit(line, id)))
+      .map((line) => /\/tasks\/([a-z-]+)/.exec(line)?.[1] ?? '');
   }
 
   /** Topics of one exec, in order. */
@@ -191,7 +250,7 @@ export class FaultHarness implements AsyncDisposable {
   }
 
   #lines(id: string): string[] {
-    return this.#seen.split('\n').filter((line) => line.includes(id) && line.includes('/tasks/'));
+    return this.#seen.of(id).filter((line) => line.includes('/tasks/'));
   }
 
   async #task(id: string): Promise<[number, string]> {
@@ -221,9 +280,34 @@ export class FaultHarness implements AsyncDisposable {
     await this.containerd.mustCtr(['container', 'create', '--runtime', RUNTIME, imageName, probe]);
     await eventually('the subscription is up', async () => {
       await this.containerd.mustCtr(['container', 'label', probe, 'probe=1']);
-      return this.#seen.includes(probe) || undefined;
+      return this.#seen.of(probe).length > 0 || undefined;
     });
     await this.containerd.mustCtr(['container', 'rm', probe]);
+  }
+}
+
+/** Not an exec's. */
+function ofInit(line: string, id: string): boolean {
+  return /"id":\s*"([^"]*)"/.exec(line)?.[1] === id;
+}
+
+export interface Load {
+  rss: number;
+  descriptors: number;
+}
+
+function loadOf(pid: number): Load {
+  const rss = Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1] ?? 0);
+  return { rss, descriptors: readdirSync(`/proc/${pid}/fd`).length };
+}
+
+/** Field 22 of /proc/PID/stat; '': there is none. */
+function startTime(pid: number): string {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+  } catch {
+    return '';
   }
 }
 
