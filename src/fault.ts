@@ -10,6 +10,7 @@ export const faultPoints = [
   'create.played',
   'create.saved',
   'create.told',
+  'undo.cancelled',
   'start.begun',
   'start.gone',
   'start.told',

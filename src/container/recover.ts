@@ -3,6 +3,7 @@
  * An intent without its fact (a create that did not end) is undone; whose process keel does not know is looked for by pid and start time.
  */
 import { WherryError } from '../errors.ts';
+import { fault } from '../fault.ts';
 import type { Keel } from './keel.ts';
 import type { ContainerRecord } from './record.ts';
 import type { Logger } from './runtime.ts';
@@ -61,7 +62,7 @@ export class Recovery {
 
   /** keel knows its process. */
   found(record: ContainerRecord): void {
-    if (record.status === 'creating') return;
+    if (!record.made) return;
     record.exitHeld = false;
     settle(record);
   }
@@ -80,8 +81,10 @@ export class Recovery {
     const { keel, log } = this.#deps;
     const fields = { namespace: record.key.namespace, id: record.key.id };
     try {
-      if (record.status === 'creating') {
+      // By now its exit may have come, from an undoing that did not end either.
+      if (!record.made) {
         await keel.cancel(record.token);
+        fault('undo.cancelled');
         await this.#deps.remove(record);
         this.#deps.forget(record);
         record.abandon(new WherryError('unavailable', 'wherryd has died while it created the container'));

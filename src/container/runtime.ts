@@ -292,7 +292,9 @@ export class Runtime implements ContainerRuntime {
       this.#watchOomsSoon(record);
       await saved;
       if (record.exit === undefined) record.status = request.startAtOnce === true ? 'running' : 'created';
+      record.made = true;
       this.#store.save(record);
+      if (record.exit !== undefined) this.#keel.acknowledgeExit(record.token);
       fault('create.saved');
       // As in runc, what is restored has had its poststart hooks.
       if (request.startAtOnce === true && request.restore === undefined)
@@ -678,7 +680,7 @@ export class Runtime implements ContainerRuntime {
     this.#exited(record, waitStatus, exit.time, exit.known);
     // Written down only when nobody deletes it at once; until then keel remembers it for us.
     setTimeout(() => {
-      if (!record.deleting) this.#keepExit(record);
+      if (!record.deleting && record.made) this.#keepExit(record);
     }, EXIT_SAVE_DELAY_MS);
   }
 

@@ -25,6 +25,17 @@ for (const { point, act } of cases()) {
   });
 }
 
+test('a create that is being undone when the next wherryd dies, too', async () => {
+  const outcome = await harness.life('undo.cancelled', (next) => {
+    if (next !== 'run') return;
+    harness.arm('create.played');
+    harness.arm('undo.cancelled');
+  });
+  assert.equal(harness.armed('undo.cancelled'), false, 'the point is reached');
+  assert.deepEqual(outcome.wrong, []);
+  assert.equal(outcome.deaths, 2);
+});
+
 test('a running container keeps its pid while wherryd dies', async () => {
   const outcome = await harness.life('between', (next) => {
     const pid = harness.wherryd();

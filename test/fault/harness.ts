@@ -48,6 +48,9 @@ export class FaultHarness implements AsyncDisposable {
   readonly #seen = new EventLines();
   readonly #life: LifeLog;
 
+  /** Commands that have ended: a call over which five wherryds die is given up by keel, so whoever kills waits for these. */
+  done = 0;
+
   private constructor(containerd: Containerd, points: string, keel: ChildProcess) {
     this.containerd = containerd;
     this.#points = points;
@@ -144,6 +147,7 @@ export class FaultHarness implements AsyncDisposable {
     const wrong: string[] = [];
     let twice = 0;
     const check = (what: string, result: RunResult): void => {
+      this.done++;
       if (result.code !== 0) wrong.push(`${what}: exit code ${result.code}: ${result.stderr.trim()}`);
     };
     try {
