@@ -68,7 +68,7 @@ export class ContainerRecord {
   /** Left by an earlier wherryd. */
   adopted = false;
   /** Its create has come to its end, and is written down. Until then nothing else is: what is half made is undone. */
-  made = false;
+  complete = false;
   /** Settles when it is known what has become of it; undefined: it is known. */
   unsettled: PromiseWithResolvers<void> | undefined;
   /** What `resume` goes back to. */

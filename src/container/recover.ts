@@ -62,7 +62,7 @@ export class Recovery {
 
   /** keel knows its process. */
   found(record: ContainerRecord): void {
-    if (!record.made) return;
+    if (!record.complete) return;
     record.exitHeld = false;
     settle(record);
   }
@@ -82,7 +82,7 @@ export class Recovery {
     const fields = { namespace: record.key.namespace, id: record.key.id };
     try {
       // By now its exit may have come, from an undoing that did not end either.
-      if (!record.made) {
+      if (!record.complete) {
         await keel.cancel(record.token);
         fault('undo.cancelled');
         await this.#deps.remove(record);

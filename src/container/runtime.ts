@@ -292,7 +292,7 @@ export class Runtime implements ContainerRuntime {
       this.#watchOomsSoon(record);
       await saved;
       if (record.exit === undefined) record.status = request.startAtOnce === true ? 'running' : 'created';
-      record.made = true;
+      record.complete = true;
       this.#store.save(record);
       if (record.exit !== undefined) this.#keel.acknowledgeExit(record.token);
       fault('create.saved');
@@ -680,7 +680,7 @@ export class Runtime implements ContainerRuntime {
     this.#exited(record, waitStatus, exit.time, exit.known);
     // Written down only when nobody deletes it at once; until then keel remembers it for us.
     setTimeout(() => {
-      if (!record.deleting && record.made) this.#keepExit(record);
+      if (!record.deleting && record.complete) this.#keepExit(record);
     }, EXIT_SAVE_DELAY_MS);
   }
 

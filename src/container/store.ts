@@ -163,7 +163,7 @@ function read(dir: string): ContainerRecord {
 function revive(dir: string, stored: StoredContainer): ContainerRecord {
   const record = new ContainerRecord(stored.key, BigInt(stored.token), dir, stored.bundle, stored.stdio);
   record.status = stored.status;
-  record.made = stored.status !== 'creating';
+  record.complete = stored.status !== 'creating';
   record.createdBy = stored.createdBy ?? '';
   record.boot = BigInt(stored.boot ?? 0);
   record.rootfs = stored.rootfs;
