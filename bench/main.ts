@@ -68,19 +68,19 @@ if (['run', 'cold', 'limit'].some((part) => parts.includes(part))) {
     for (const one of all) one[Symbol.dispose]();
   }
 }
-if (parts.includes('stats')) {
-  await using wherry = new Wherry();
-  report['stats'] = await measureStats(found, wherry, runs, goals);
-}
 if (parts.includes('sampling')) {
   await using wherry = new Wherry();
   report['sampling'] = await measureSampling(wherry, SAMPLED, goals);
 }
-if (['ctr', 'memory', 'state'].some((part) => parts.includes(part))) {
+if (['ctr', 'memory', 'state', 'stats'].some((part) => parts.includes(part))) {
   await using containerd = await Containerd.start(version, { path: [nativeFolder] });
   report['containerd'] = (await must(`${found.containerd(version)}/containerd`, ['--version'])).stdout.trim();
   process.stdout.write(`${report['containerd']}\n`);
   if (parts.includes('ctr')) report['ctr'] = await measureCtr(containerd, runs, goals);
+  if (parts.includes('stats')) {
+    await using wherry = new Wherry();
+    report['stats'] = await measureStats(found, wherry, containerd, runs, goals);
+  }
   if (parts.includes('state')) report['state'] = await measureState(containerd, goals);
   if (parts.includes('memory')) report['memory'] = await measureMemory(containerd, containers, goals);
 }

@@ -8,10 +8,12 @@ import { openCgroupReader } from '../src/cgroup/reader.ts';
 import { StatsHub } from '../src/cgroup/sampler.ts';
 import type { ContainerState } from '../src/container/types.ts';
 import { makeBundle } from '../test/support/bundle.ts';
+import type { Containerd } from '../test/support/containerd.ts';
 import type { Peers } from '../test/support/debs.ts';
 import { GrpcClient } from '../test/support/grpc-client.ts';
 import { uniqueId } from '../test/support/paths.ts';
 import { must } from '../test/support/run.ts';
+import { ShimCaller } from '../test/support/shim-caller.ts';
 import type { Wherry } from '../test/support/wherry.ts';
 import { type Goal, print } from './cli-run.ts';
 import { processes } from './memory.ts';
@@ -159,10 +161,14 @@ function ticks(pid: number): { user: number; kernel: number } {
   return { user: Number(fields[11]) / TICKS_PER_SECOND, kernel: Number(fields[12]) / TICKS_PER_SECOND };
 }
 
-/** Stats of one running container: by command beside runc's, and over a gRPC connection that is open. */
+const OVER_GRPC = 'wherry over gRPC';
+const OVER_TTRPC = 'wherry over ttrpc';
+
+/** Stats of one running container: by command beside runc's, and over a connection that is open, gRPC or containerd's ttrpc. */
 export async function measureStats(
   peers: Peers,
   wherry: Wherry,
+  containerd: Containerd,
   runs: number,
   goals: Goal[],
 ): Promise<Record<string, unknown>> {
@@ -177,7 +183,7 @@ export async function measureStats(
     config.process['rlimits'] = [];
   });
   const launchers = { wherry: new Timed(tools.wherry.env), runc: new Timed(tools.runc.env) };
-  const samplesMs: Record<string, number[]> = { wherry: [], runc: [], 'wherry over gRPC': [] };
+  const samplesMs: Record<string, number[]> = { wherry: [], runc: [], [OVER_GRPC]: [], [OVER_TTRPC]: [] };
   try {
     for (const name of names) {
       const [program = '', ...globals] = tools[name].command;
@@ -193,14 +199,20 @@ export async function measureStats(
     };
     for (const name of names) for (let round = 0; round < 10; round++) await sample(name);
     using grpc = new GrpcClient(wherry);
-    for (let round = 0; round < 200; round++) await grpc.stats(`${id}-wherry`);
-    await interleaved([...names, 'wherry over gRPC'], runs, async (name) => {
+    await using caller = new ShimCaller(containerd);
+    const task = await caller.make('stats', ['/bin/sleep', '100000']);
+    const calls: Record<string, () => Promise<unknown>> = {
+      [OVER_GRPC]: () => grpc.stats(`${id}-wherry`),
+      [OVER_TTRPC]: () => task.client.call('Stats', { id: task.id }),
+    };
+    for (const call of Object.values(calls)) for (let round = 0; round < 200; round++) await call();
+    await interleaved(Object.keys(samplesMs), runs, async (name) => {
       if (name === 'wherry' || name === 'runc') {
         samplesMs[name]?.push(await sample(name));
         return;
       }
       const started = performance.now();
-      await grpc.stats(`${id}-wherry`);
+      await calls[name]?.();
       samplesMs[name]?.push(performance.now() - started);
     });
   } finally {
@@ -217,7 +229,9 @@ export async function measureStats(
   const median = (name: string): number => summary[name]?.median ?? Number.NaN;
   // A command of ours is a process, as runc's is; whoever asks often asks over a connection.
   goals.push({ what: 'events --stats: wherry / runc', ratio: median('wherry') / median('runc'), goal: 0.5 });
-  const ratio = median('wherry over gRPC') / median('runc');
-  goals.push({ what: 'stats of one container: wherry over gRPC / runc events --stats', ratio, goal: 0.1 });
+  for (const name of [OVER_GRPC, OVER_TTRPC]) {
+    const ratio = median(name) / median('runc');
+    goals.push({ what: `stats of one container: ${name} / runc events --stats`, ratio, goal: 0.1 });
+  }
   return { samplesMs, summary };
 }
