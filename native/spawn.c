@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -66,7 +67,7 @@ int seal_player(const char *path)
 }
 
 /* Runs in the memory of its parent: system calls only. */
-static _Noreturn void child(const struct spawn *s)
+static _Noreturn void child(const struct spawn *s, pid_t parent)
 {
     int low = s->preserve > 0 ? FD_PRESERVED + s->preserve : FD_CONSOLE + 1;
     int player = fcntl(s->player, F_DUPFD_CLOEXEC, low);
@@ -87,6 +88,8 @@ static _Noreturn void child(const struct spawn *s)
             goto failed;
     if (s->null >= 0)
         setpgid(0, 0);
+    else if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+        goto failed; /* a client's player ends with it: nobody would know what it has made */
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -107,8 +110,8 @@ failed:
 
 pid_t spawn_player(const struct spawn *s)
 {
-    pid_t pid = vfork();
+    pid_t self = getpid(), pid = vfork();
     if (pid == 0)
-        child(s);
+        child(s, self);
     return pid < 0 ? -errno : pid;
 }

@@ -34,6 +34,7 @@ import { keyName } from './key.ts';
 import { addMounts, type LiveMountsDependencies, removeMounts } from './live-mounts.ts';
 import { Loggers } from './loggers.ts';
 import { Ooms } from './ooms.ts';
+import type { PlayHost } from './play.ts';
 import { Processes } from './processes.ts';
 import { ContainerRecord } from './record.ts';
 import { Recovery } from './recover.ts';
@@ -107,6 +108,8 @@ export class Runtime implements ContainerRuntime {
   readonly #inUserNamespace: boolean;
   readonly #containers = new Map<string, ContainerRecord>();
   readonly #byToken = new Map<bigint, ContainerRecord>();
+  /** Creates that were undone before their init had said who it is. */
+  readonly #undone = new Set<bigint>();
   readonly #processes: Processes;
   readonly #listeners = new Set<(event: RuntimeEvent) => void>();
   readonly #execs: Execs;
@@ -388,7 +391,7 @@ export class Runtime implements ContainerRuntime {
   }
 
   async delete(key: ContainerKey, force: boolean, context: OperationContext): Promise<ExitInfo> {
-    const record = await this.#standing(key);
+    const record = await this.#standing(key, force);
     fault('delete.begun');
     if (record.deleting) throw notFound();
     if (record.status === 'creating') {
@@ -661,6 +664,7 @@ export class Runtime implements ContainerRuntime {
   onRegistered(registration: Registration): void {
     if (this.#execs.onRegistered(registration)) return;
     const { token, pid, startTime, pidfdInode } = registration;
+    if (this.#undone.delete(token)) void this.#keel.signal(token, SIGKILL);
     const record = this.#byToken.get(token);
     record?.noteRegistered(pid, startTime, pidfdInode);
     if (record?.unsettled !== undefined) this.#recovery.found(record);
@@ -753,7 +757,7 @@ export class Runtime implements ContainerRuntime {
   /** Everything is gone already, so a hook that fails is only told (runtime.md, "Lifecycle", step 13). */
   async #poststop(record: ContainerRecord, context: OperationContext): Promise<void> {
     try {
-      await playHooks(context.host ?? this.#keel, this.#nextToken++, record, 'poststop');
+      await playHooks(this.#hostOf(context), this.#nextToken++, record, 'poststop');
     } catch (error) {
       this.#log.warn(WherryError.from(error).message, logFields(record.key));
     }
@@ -762,7 +766,9 @@ export class Runtime implements ContainerRuntime {
   /** After a failed create: the init is gone or is killed, mounts and cgroups go, the folder goes. */
   async #undo(record: ContainerRecord, context: OperationContext): Promise<void> {
     try {
-      await this.#keel.signal(record.token, SIGKILL);
+      // A client that was killed may have left an init that keel does not know yet.
+      if ((await this.#keel.signal(record.token, SIGKILL)) < 0 && context.signal?.aborted === true)
+        this.#undone.add(record.token);
       if (record.logger !== undefined) await this.#loggers.kill(record.logger);
       await this.#removeAll(record, context);
       if (record.pid !== 0) await this.#poststop(record, context);
@@ -772,6 +778,11 @@ export class Runtime implements ContainerRuntime {
         error: String(error),
       });
     }
+  }
+
+  /** Who plays what takes something away: the caller's client, unless it has gone. */
+  #hostOf({ host, signal }: OperationContext): PlayHost {
+    return host === undefined || signal?.aborted === true ? this.#keel : host;
   }
 
   async #openScope(unit: SystemdUnit, record: ContainerRecord, spec: Spec): Promise<OpenUnit> {
@@ -792,7 +803,11 @@ export class Runtime implements ContainerRuntime {
     if (record.unit !== undefined) await this.#scopes.remove(record.unit);
     const done = await record.cleanup;
     if (done === undefined || playError(this.#removal.tape(record), done) !== undefined) {
-      await this.#removal.play(record, context.host ?? this.#keel);
+      const host = this.#hostOf(context);
+      await this.#removal.play(record, host).catch((error: unknown) => {
+        if (host === this.#keel || context.signal?.aborted !== true) throw error;
+        return this.#removal.play(record, this.#keel);
+      });
     }
     // The event first: what it tells is true as soon as the directory is gone, and who asks again then is told from it. keel
     // remembers the exit until the release.
@@ -913,9 +928,9 @@ export class Runtime implements ContainerRuntime {
    * For what needs a living init: its output may be seen, and somebody may act on that, a moment before its create is answered. Longer
    * than that only its hooks can take, and one of them may be the caller.
    */
-  async #standing(key: ContainerKey): Promise<ContainerRecord> {
+  async #standing(key: ContainerKey, always = false): Promise<ContainerRecord> {
     const record = await this.#settled(key);
-    if (record.status !== 'creating' || !record.startsAtOnce) return record;
+    if (record.status !== 'creating' || !(record.startsAtOnce || always)) return record;
     await Promise.race([record.made, sleep(STANDING_MS)]);
     return this.#get(key);
   }
