@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { aptFor, machineMirror } from './debs.ts';
 import { cache, root } from './paths.ts';
@@ -30,6 +30,9 @@ const unused = [
 const excluded = ['doc', 'man', 'locale', 'info', 'i18n', 'bash-completion'];
 const path = '/usr/sbin:/usr/bin:/sbin:/bin';
 
+/** Milliseconds for a suite that may have to make the tree, on a slow machine. */
+export const firstTime = 900_000;
+
 /** The tree's folder; the first time it takes a minute and the network. */
 async function trixieTree(): Promise<string> {
   const inputs = JSON.stringify([suite, process.arch, packages, excluded, unused]);
@@ -40,11 +43,11 @@ async function trixieTree(): Promise<string> {
 
 async function build(folder: string): Promise<void> {
   process.stderr.write(`Making a Debian ${suite} in ${folder}\n`);
-  await installMmdebstrap();
   const work = `${folder}.${process.pid}`;
   rmSync(work, { recursive: true, force: true });
   mkdirSync(work, { recursive: true });
   try {
+    await installMmdebstrap(folder);
     const { keyring } = await aptFor(suite, join(work, 'apt'));
     const options = [
       ...['--mode=root', '--variant=essential', `--include=${packages.join(',')}`, `--keyring=${keyring}`],
@@ -53,24 +56,38 @@ async function build(folder: string): Promise<void> {
       '--aptopt=Acquire::Retries "3"',
     ];
     const tree = join(work, 'tree');
-    await must('mmdebstrap', [...options, suite, tree, machineMirror()], { timeout: 900_000 });
-    for (const path of unused) rmSync(join(tree, path), { recursive: true, force: true });
-    if (existsSync(folder)) return;
-    // Trees of other versions of this file are of no more use.
-    for (const old of readdirSync(join(folder, '..')))
-      if (/^[0-9a-f]{16}$/.test(old)) rmSync(join(folder, '..', old), { recursive: true });
-    renameSync(tree, folder);
+    const make = ['mmdebstrap', ...options, suite, tree, machineMirror()];
+    const held = [join(folder, '../lock'), '/bin/sh', '-c', settle, 'sh', folder, tree, unused.join(' ')];
+    await must('flock', ['--close', ...held, ...make], { timeout: 1_200_000 });
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
 }
 
-async function installMmdebstrap(): Promise<void> {
+/** $1: where the tree shall be, $2: where it is made, $3: what it needs not have; then the command that makes it. Trees of other inputs go. */
+const settle = `set -e
+folder=$1 tree=$2 unused=$3
+shift 3
+[ ! -e "$folder" ] || exit 0
+"$@"
+cd "$tree"
+rm -rf $unused
+cd "$folder/.."
+for old in [0-9a-f]???????????????; do
+  [ ! -d "$old" ] || rm -rf "$old"
+done
+mv "$tree" "$folder"
+`;
+
+async function installMmdebstrap(folder: string): Promise<void> {
   if (existsSync('/usr/bin/mmdebstrap')) return;
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  await must('apt-get', ['-q', 'update'], { env, timeout: 600_000 });
-  const install = ['-q', 'install', '-y', '--no-install-recommends', 'mmdebstrap'];
-  await must('apt-get', install, { env, timeout: 600_000 });
+  const script =
+    '[ -e /usr/bin/mmdebstrap ] || { apt-get -q update && apt-get -q install -y --no-install-recommends mmdebstrap; }';
+  await must('flock', ['--close', join(folder, '../lock'), '/bin/sh', '-c', script], {
+    env,
+    timeout: 600_000,
+  });
 }
 
 /**
@@ -108,7 +125,8 @@ export class Trixie implements AsyncDisposable {
     const place = join(folder, 'trixie');
     mkdirSync(place);
     const flags = ['--mount', '--propagation', 'private', '/bin/sh', '-c', enter, 'sh', tree, place, root];
-    const holder = spawn('unshare', flags, {
+    // It ends with the test, however that ends.
+    const holder = spawn('setpriv', ['--pdeathsig', 'KILL', 'unshare', ...flags], {
       stdio: ['ignore', 'pipe', 'inherit'],
       env: { ...process.env, PATH: path },
     });

@@ -5,14 +5,18 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { cgroupFile } from '../../support/cgroups.ts';
 import { eventually } from '../../support/run.ts';
+import { firstTime } from '../../support/trixie.ts';
 import { Docker, type DockerOptions } from './docker.ts';
 
 export function dockerBehaviours(name: string, options: DockerOptions): void {
-  describe(name, () => {
+  describe(name, { timeout: firstTime }, () => {
     let docker: Docker;
-    before(async () => {
-      docker = await Docker.start({ ...options, runtime: process.env['CALLERS_RUNTIME'] });
-    });
+    before(
+      async () => {
+        docker = await Docker.start({ ...options, runtime: process.env['CALLERS_RUNTIME'] });
+      },
+      { timeout: firstTime },
+    );
     after(() => docker?.[Symbol.asyncDispose]());
 
     const shell = (script: string, flags: readonly string[] = []) =>

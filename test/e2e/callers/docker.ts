@@ -15,7 +15,7 @@ import { stopWherry } from '../../support/wherry.ts';
 import { CallerPrograms, mark, runtimeScript } from './packages.ts';
 
 export interface DockerOptions {
-  /** Another runtime's program instead of Wherry's: shows that the tests ask what is so. */
+  /** Another runtime's program, or its type, instead of Wherry's: shows that the tests ask what is so. */
   runtime?: string | undefined;
   suite?: 'bookworm' | 'trixie';
   /** How Wherry is configured: by the path of its command line, which containerd's Go shim calls, or as a shim by its type. */
@@ -66,7 +66,7 @@ export class Docker implements AsyncDisposable {
     this.#programs = programs;
     const tried =
       as === 'shim'
-        ? { runtimeType: 'io.containerd.wherry.v1' }
+        ? { runtimeType: runtime ?? 'io.containerd.wherry.v1' }
         : { path: runtime ?? runtimeScript(folder, runDir) };
     writeFileSync(join(folder, 'daemon.json'), JSON.stringify({ runtimes: { tried } }));
     const options = [

@@ -5,16 +5,20 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { cgroupFile } from '../../support/cgroups.ts';
 import { imageName } from '../../support/image.ts';
+import { firstTime } from '../../support/trixie.ts';
 import { Podman, type PodmanOptions } from './podman.ts';
 
 export function podmanExecBehaviours(name: string, options: PodmanOptions): void {
-  describe(name, () => {
+  describe(name, { timeout: firstTime }, () => {
     let podman: Podman;
-    before(async () => {
-      podman = await Podman.start({ ...options, runtime: process.env['CALLERS_RUNTIME'] });
-      const script = 'trap "exit 0" TERM; while :; do sleep 0.05; done';
-      await podman.detached('c', ['/bin/sh', '-c', script]);
-    });
+    before(
+      async () => {
+        podman = await Podman.start({ ...options, runtime: process.env['CALLERS_RUNTIME'] });
+        const script = 'trap "exit 0" TERM; while :; do sleep 0.05; done';
+        await podman.detached('c', ['/bin/sh', '-c', script]);
+      },
+      { timeout: firstTime },
+    );
     after(() => podman?.[Symbol.asyncDispose]());
 
     test('exec: output, error output, exit code, standard input', async () => {

@@ -5,14 +5,18 @@ import { after, before, describe, test } from 'node:test';
 import { cgroupFile } from '../../support/cgroups.ts';
 import { imageName } from '../../support/image.ts';
 import { eventually } from '../../support/run.ts';
+import { firstTime } from '../../support/trixie.ts';
 import { Podman, type PodmanOptions } from './podman.ts';
 
 export function podmanBehaviours(name: string, options: PodmanOptions): void {
-  describe(name, () => {
+  describe(name, { timeout: firstTime }, () => {
     let podman: Podman;
-    before(async () => {
-      podman = await Podman.start({ ...options, runtime: process.env['CALLERS_RUNTIME'] });
-    });
+    before(
+      async () => {
+        podman = await Podman.start({ ...options, runtime: process.env['CALLERS_RUNTIME'] });
+      },
+      { timeout: firstTime },
+    );
     after(() => podman?.[Symbol.asyncDispose]());
 
     const shell = (script: string, flags: readonly string[] = []) =>

@@ -88,10 +88,22 @@ export class Podman implements AsyncDisposable {
     const folder = temporaryFolder();
     const programs = await (options.suite === 'trixie' ? ofTrixie(folder) : ofBookworm(folder));
     const podman = new Podman(folder, programs, options);
-    const image = join(podman.folder, 'image.tar');
-    await writeImage((await peers(['bookworm'])).busybox, image);
-    await podman.must(['load', '-q', '--signature-policy', join(podman.folder, 'policy.json'), '-i', image]);
-    return podman;
+    try {
+      const image = join(podman.folder, 'image.tar');
+      await writeImage((await peers(['bookworm'])).busybox, image);
+      await podman.must([
+        'load',
+        '-q',
+        '--signature-policy',
+        join(podman.folder, 'policy.json'),
+        '-i',
+        image,
+      ]);
+      return podman;
+    } catch (error) {
+      await podman[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   run(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
