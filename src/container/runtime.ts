@@ -94,6 +94,8 @@ export interface RuntimeDependencies {
   cgroupParent: string;
   /** This process is root of a user namespace only. */
   inUserNamespace?: boolean;
+  /** keel and this process, where a caller started them on demand, in its own unit of systemd. */
+  guests?: () => readonly number[];
   log: Logger;
 }
 
@@ -126,7 +128,8 @@ export class Runtime implements ContainerRuntime {
 
   constructor(dependencies: RuntimeDependencies) {
     this.#keel = dependencies.keel;
-    this.#cgroups = this.#user === undefined ? dependencies.cgroups : cgroupsOfUser(dependencies.cgroups);
+    const { cgroups } = dependencies;
+    this.#cgroups = this.#user === undefined ? cgroups : cgroupsOfUser(cgroups, this.#user.uid);
     this.#log = dependencies.log;
     this.#store = new StateStore(dependencies.runDir);
     this.#loggers = new Loggers(this.#keel);
@@ -151,7 +154,6 @@ export class Runtime implements ContainerRuntime {
       tell: (event) => this.#emit(event),
     });
     const nextToken = () => this.#nextToken++;
-    const isUser = this.#user !== undefined || this.#inUserNamespace;
     this.#processes = new Processes(this.#keel, this.#cgroups, nextToken);
     this.#removal = new Removal(this.#cgroups.mode, nextToken);
     this.#creation = new Creation({
@@ -162,7 +164,14 @@ export class Runtime implements ContainerRuntime {
       removal: this.#removal,
       nextToken,
     });
-    this.#scopes = new Scopes(this.#cgroups.mode, this.#keel, isUser, nextToken);
+    this.#scopes = new Scopes({
+      mode: this.#cgroups.mode,
+      keel: this.#keel,
+      nextToken,
+      isUser: this.#user !== undefined || this.#inUserNamespace,
+      guests: dependencies.guests ?? (() => []),
+      onProblem: (problem) => this.#log.warn('keel stays in the unit of its first caller', { problem }),
+    });
     this.#ooms = new Ooms(
       this.#cgroups.mode,
       (event) => this.#emit(event),

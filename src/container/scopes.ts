@@ -4,7 +4,9 @@ import type { CgroupMode } from '../cgroup/hierarchy.ts';
 import { realProbe } from '../cgroup/probe.ts';
 import {
   isSliceName,
+  keelProperties,
   type SystemdUnit,
+  slicePath,
   system,
   systemdUnit,
   type UnitManager,
@@ -37,18 +39,30 @@ export interface OpenUnit {
   leave(): Promise<void>;
 }
 
+export interface ScopesDependencies {
+  mode: CgroupMode;
+  keel: Keel;
+  nextToken(): bigint;
+  /** Not the machine's root: units are those of the user's own manager. */
+  isUser: boolean;
+  /** keel and wherryd, where they came up in the cgroup of their first caller; empty: they are where they belong. */
+  guests(): readonly number[];
+  onProblem(problem: string): void;
+}
+
 export class Scopes {
   readonly #mode: CgroupMode;
   readonly #keel: Keel;
-  readonly #nextToken: () => bigint;
+  readonly #dependencies: ScopesDependencies;
   readonly #isUser: boolean;
   readonly #systemd: SystemdManager;
+  #settled: Promise<void> | undefined;
 
-  /** @param isUser not the machine's root: units are the user's own manager's */
-  constructor(mode: CgroupMode, keel: Keel, isUser: boolean, nextToken: () => bigint) {
+  constructor(dependencies: ScopesDependencies) {
+    const { mode, keel, isUser } = dependencies;
     this.#mode = mode;
     this.#keel = keel;
-    this.#nextToken = nextToken;
+    this.#dependencies = dependencies;
     this.#isUser = isUser;
     this.#systemd = new SystemdManager(isUser ? userBusAddress(process.env, userOutside()) : undefined);
   }
@@ -84,6 +98,8 @@ export class Scopes {
     spec: Spec,
     paths: Readonly<Record<string, string>>,
   ): Promise<OpenUnit> {
+    this.#settled ??= this.#settle();
+    await this.#settled;
     const { annotations = {} } = spec;
     const request = { id, resources: spec.linux?.resources ?? {}, annotations, mode: this.#mode };
     if (isSliceName(unit.name)) {
@@ -94,7 +110,7 @@ export class Scopes {
     }
     // What is wrong with the values is said before anything is made.
     unitProperties(unit, { ...request, pid: 0 });
-    const token = this.#nextToken();
+    const token = this.#dependencies.nextToken();
     const tape = compilePlaceholder(token);
     const result = await this.#keel.play(token, tape.image, { deadline: DEADLINE_MS });
     const error = playError(tape, result);
@@ -113,6 +129,25 @@ export class Scopes {
       throw thrown;
     }
     return { isOurs: true, leave };
+  }
+
+  /**
+   * A unit of their own for keel and wherryd. The caller that started them may be in a unit that ends with it (conmon's scope in a pod's slice,
+   * a login's), and they are not only that caller's. Best effort: there is nothing in it that this container needs.
+   */
+  async #settle(): Promise<void> {
+    const pids = this.#dependencies.guests();
+    const [keel] = pids;
+    if (keel === undefined) return;
+    const name = `wherry-keel-${keel}.scope`;
+    try {
+      const { controlGroup, defaultSlice } = await this.#manager();
+      const path = `${controlGroup}${slicePath(defaultSlice)}/${name}`;
+      if (isIn(keel, path)) return;
+      await this.#systemd.start(name, keelProperties(pids, defaultSlice), () => isIn(keel, path));
+    } catch (error) {
+      this.#dependencies.onProblem(String(error));
+    }
   }
 
   /**

@@ -4,7 +4,7 @@
  */
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { posix } from 'node:path';
-import { type Absence, absenceOf, type CgroupHost, parseProcCgroup } from '../cgroup/hierarchy.ts';
+import { type Absence, absenceOf, below, type CgroupHost, parseProcCgroup } from '../cgroup/hierarchy.ts';
 import { WherryError } from '../errors.ts';
 import type { ContainerRecord } from './record.ts';
 
@@ -27,11 +27,18 @@ const none = (absence?: Absence): CgroupHost => ({
   ...(absence !== undefined && { absence }),
 });
 
-/** Those that a user's containers may have. */
-export function cgroupsOfUser(host: CgroupHost): CgroupHost {
+/** Those that a user's containers may have: beside wherryd, or in the part of the user's own systemd, where callers mostly are. */
+export function cgroupsOfUser(host: CgroupHost, uid: number): CgroupHost {
   if (host.mode === 'none') return none();
   if (host.mode !== 'v2') return none(V1);
-  return isDelegated(host) ? host : none(NOT_DELEGATED);
+  return [host, besideManager(host, uid)].find(isDelegated) ?? none(NOT_DELEGATED);
+}
+
+/** As if wherryd were where the user's manager is (systemd.special(7), user@.service), from wherever it was started. */
+function besideManager(host: CgroupHost, uid: number): CgroupHost {
+  if (host.unified === undefined) return host;
+  const own = `/user.slice/user-${uid}.slice/user@${uid}.service/init.scope`;
+  return { ...host, unified: { ...host.unified, own: below(host.unified.root, own) } };
 }
 
 const ELSEWHERE: Absence = {
@@ -39,10 +46,10 @@ const ELSEWHERE: Absence = {
   hint: 'call from a shell that is in the same part as wherryd (systemd-run --user --scope)',
 };
 
-/** The caller clones the init, and may put it only into cgroups of a part that it is in itself. */
-export function cgroupsOfCaller(host: CgroupHost, caller: number | undefined): CgroupHost {
+/** Who clones the init, the caller or keel beside us, may put it only into cgroups of a part that it is in itself. */
+export function cgroupsOfCaller(host: CgroupHost, caller: number = process.pid): CgroupHost {
   const { unified } = host;
-  if (unified === undefined || caller === undefined) return host;
+  if (unified === undefined) return host;
   const part = posix.dirname(unified.own);
   return part === '/' || `${cgroupOf(caller)}/`.startsWith(`${part}/`) ? host : none(ELSEWHERE);
 }

@@ -96,11 +96,13 @@ export async function runDaemon(
   const peers = new Map<bigint, TtrpcHandlers>();
   let services: Services | undefined;
   let keelBuild = 'unknown';
+  let isService = false;
   const hello = Promise.withResolvers<{ service: boolean; bootId: bigint }>();
 
   const keel = new KeelLink(KEEL_LINK, {
     onHello(greeting) {
       keelBuild = greeting.build;
+      isService = greeting.service;
       hello.resolve(greeting);
     },
     onOpen(connection) {
@@ -158,7 +160,9 @@ export async function runDaemon(
   keepFilters(join(runDir, FILTERS), BUILD);
   const cgroups = detectCgroups();
   const cgroupVersion = cgroups.mode === 'v2' ? 2 : 1;
-  const runtime = new Runtime({ keel, runDir, cgroups, cgroupParent: config.cgroupParent, log });
+  const guests = () => (isService ? [] : [process.ppid, process.pid]);
+  const { cgroupParent } = config;
+  const runtime = new Runtime({ keel, runDir, cgroups, cgroupParent, guests, log });
   const statsHub = new StatsHub(runtime);
   const launches = new Launches({ runtime, runDir, warn: (message, fields) => log.warn(message, fields) });
 

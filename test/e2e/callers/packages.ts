@@ -37,6 +37,11 @@ export class CallerPrograms {
     return new CallerPrograms(await unpackedDebs('bookworm', packages));
   }
 
+  /** Files below the unpacked root; a library folder counts as one. */
+  get root(): string {
+    return this.#root;
+  }
+
   path(name: string): string {
     const found = ['usr/bin', 'usr/sbin', 'sbin']
       .map((folder) => join(this.#root, folder, name))

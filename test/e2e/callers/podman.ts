@@ -5,7 +5,7 @@ import { cgroupRoots, mounts, removeCgroup } from '../../support/cgroups.ts';
 import { peers } from '../../support/debs.ts';
 import { imageName, writeImage } from '../../support/image.ts';
 import { temporaryFolder, uniqueId, wherryBinary } from '../../support/paths.ts';
-import { eventually, type RunOptions, type RunResult, run } from '../../support/run.ts';
+import { eventually, must, type RunOptions, type RunResult, run } from '../../support/run.ts';
 import { Trixie } from '../../support/trixie.ts';
 import { stopWherry } from '../../support/wherry.ts';
 import { CallerPrograms, mark, runtimeScript } from './packages.ts';
@@ -18,6 +18,8 @@ export interface PodmanOptions {
   runtime?: string | undefined;
   /** The program criu; its folder comes first on the PATH. */
   criu?: string;
+  /** Containers are systemd's units. */
+  systemd?: boolean;
 }
 
 /** Where the programs of one of the two are. */
@@ -37,6 +39,7 @@ export class Podman implements AsyncDisposable {
   /** The runtime where podman is. */
   readonly #runtimeOutside: string;
   readonly #env: NodeJS.ProcessEnv;
+  readonly #slice: string | undefined;
   /** Every container's cgroup lies below it. */
   readonly cgroupParent: string;
 
@@ -44,7 +47,9 @@ export class Podman implements AsyncDisposable {
     this.folder = folder;
     this.#programs = programs;
     this.runDir = join(folder, 'w');
-    this.cgroupParent = `/${uniqueId('podman')}`;
+    const parent = uniqueId('podman');
+    this.#slice = options.systemd === true ? `${parent.replaceAll('-', '')}.slice` : undefined;
+    this.cgroupParent = this.#slice ?? `/${parent}`;
     for (const name of ['w', 'root', 'run', 'tmp']) mkdirSync(join(folder, name), { mode: 0o700 });
     let program = wherryBinary;
     if (options.installedAs !== undefined) {
@@ -73,7 +78,7 @@ export class Podman implements AsyncDisposable {
         `conmon_path = ["${programs.conmon}"]`,
         'events_logger = "file"',
         'lock_type = "file"',
-        'cgroup_manager = "cgroupfs"',
+        `cgroup_manager = "${options.systemd === true ? 'systemd' : 'cgroupfs'}"`,
       ].join('\n'),
     );
     writeFileSync(
@@ -147,6 +152,7 @@ export class Podman implements AsyncDisposable {
     await stopWherry(this.runDir, this.#programs.outside(wherryBinary));
     for (const path of mounts().reverse())
       if (path.startsWith(`${this.folder}/`)) await run('umount', ['--lazy', path]);
+    if (this.#slice !== undefined) await must('systemctl', ['stop', this.#slice]);
     // A conmon ends a moment after it has told podman of the exit.
     await eventually(`${this.cgroupParent} is empty`, () => {
       for (const name of ['/conmon', '']) removeCgroup(this.cgroupParent + name);

@@ -23,6 +23,7 @@ import { bin, cache, uniqueId } from '../paths.ts';
 import { eventually, must, stop } from '../run.ts';
 import { Cri, type NamespaceOption, type PodConfig } from './client.ts';
 
+export const cniPackages: readonly string[] = ['containernetworking-plugins'];
 const pauseImage = 'wherry.test/pause:latest';
 
 /** How a pod's runtime is configured in containerd. */
@@ -37,7 +38,15 @@ export const handlers = {
   sandbox: { type: 'io.containerd.wherry.v1', sandboxer: 'shim' },
 } as const satisfies Record<string, { type: string; path?: string; sandboxer?: string }>;
 export type Handler = keyof typeof handlers;
-export type Handlers = Readonly<Record<string, { type: string; path?: string; sandboxer?: string }>>;
+export type Handlers = Readonly<
+  Record<string, { type: string; path?: string; sandboxer?: string; systemd?: boolean }>
+>;
+
+/** Where a kubelet's cgroup driver is systemd. Their type has runc's options in every version. */
+export const systemdHandlers = {
+  path: { ...handlers.path, systemd: true },
+  runc: { ...handlers.runc, systemd: true },
+} as const satisfies Handlers;
 
 export interface Restart {
   /** Done while there is no containerd. */
@@ -49,29 +58,31 @@ export interface Restart {
 export class CriNode implements AsyncDisposable {
   readonly containerd: Containerd;
   readonly cri: Cri;
-  /** Parent of the pods' cgroups. */
+  /** Parent of the pods' cgroups; a slice without its ending where systemd makes them. */
   readonly cgroup: string;
+  readonly #systemd: boolean;
   readonly #network: ChildProcess;
 
-  private constructor(containerd: Containerd, cgroup: string, network: ChildProcess) {
+  private constructor(containerd: Containerd, cgroup: string, network: ChildProcess, systemd: boolean) {
     this.containerd = containerd;
     this.cgroup = cgroup;
+    this.#systemd = systemd;
     this.#network = network;
     this.cri = new Cri(containerd.address);
   }
 
-  static async start(version: ContainerdVersion): Promise<CriNode> {
-    const plugins = join(await unpackedDebs('bookworm', ['containernetworking-plugins']), 'usr/lib/cni');
-    const cgroup = uniqueId('pods');
+  static async start(version: ContainerdVersion, { systemd = false } = {}): Promise<CriNode> {
+    const plugins = join(await unpackedDebs('bookworm', cniPackages), 'usr/lib/cni');
+    const cgroup = systemd ? uniqueId('pods').replaceAll('-', '') : uniqueId('pods');
     // Lives until it is ended; its namespace is the "host" of the pods' network.
     const network = spawn('unshare', ['--net', 'sleep', '100000'], { stdio: 'ignore' });
     try {
       const cri = (folder: string): string => {
         writeNetwork(folder, plugins, network.pid ?? 0);
-        return configuration(version, folder);
+        return configuration(version, folder, systemd ? systemdHandlers : handlers);
       };
       const containerd = await Containerd.start(version, { cri });
-      const node = new CriNode(containerd, cgroup, network);
+      const node = new CriNode(containerd, cgroup, network, systemd);
       await node.#ready();
       return node;
     } catch (error) {
@@ -103,7 +114,9 @@ export class CriNode implements AsyncDisposable {
       hostname: name,
       log_directory: log,
       linux: {
-        cgroup_parent: `/${this.cgroup}/${name}`,
+        cgroup_parent: this.#systemd
+          ? `/${this.cgroup}.slice/${this.cgroup}-${name}.slice`
+          : `/${this.cgroup}/${name}`,
         // As a kubelet does for an ordinary pod.
         security_context: { namespace_options: { pid: 'CONTAINER', ...namespaces } },
       },
@@ -133,6 +146,7 @@ export class CriNode implements AsyncDisposable {
       this.cri[Symbol.dispose]();
       await this.containerd.stop();
       await stop(this.#network);
+      if (this.#systemd) await must('systemctl', ['stop', `${this.cgroup}.slice`]);
       this.#removeCgroups();
     }
   }
@@ -165,7 +179,7 @@ function writeNetwork(folder: string, plugins: string, holder: number): void {
 }
 
 /** Compiled once. */
-async function pauseProgram(): Promise<string> {
+export async function pauseProgram(): Promise<string> {
   const source = join(import.meta.dirname, 'pause.c');
   const key = createHash('sha256')
     .update(readFileSync(source))
@@ -199,8 +213,10 @@ function configuration(version: ContainerdVersion, folder: string, configured: H
     if (handler.path !== undefined) lines.push(`  runtime_path = "${handler.path}"`);
     if (handler.sandboxer !== undefined) lines.push(`  sandboxer = "${handler.sandboxer}"`);
     // runc's folder is ours as well, so that nothing of the machine's is used.
-    if (handler === configured['runc'] && handler.type === 'io.containerd.runc.v2')
-      lines.push(own(`.containerd.runtimes.${name}.options`), `  Root = "${folder}/runc"`);
+    const options = handler === configured['runc'] ? [`  Root = "${folder}/runc"`] : [];
+    if (handler.systemd === true) options.push('  SystemdCgroup = true');
+    if (options.length > 0 && handler.type === 'io.containerd.runc.v2')
+      lines.push(own(`.containerd.runtimes.${name}.options`), ...options);
   }
   if (second)
     lines.push('[plugins."io.containerd.cri.v1.images".pinned_images]', `  sandbox = "${pauseImage}"`);
