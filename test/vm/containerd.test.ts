@@ -35,7 +35,8 @@ describe('CRI with SystemdCgroup', () => {
   /** What is seen of a pod's life; ids are left out. */
   async function life(handler: 'path' | 'runc'): Promise<Record<string, unknown>> {
     const { cri, cgroup } = node;
-    const config = node.podConfig(handler, { network: 'NODE' });
+    // With the node's network a pod has the node's name, too.
+    const config = { ...node.podConfig(handler, { network: 'NODE' }), hostname: '' };
     const pod = await cri.runPod(config, handler);
     const container = (name: string, script: string, memory: number) => ({
       metadata: { name, attempt: 0 },
