@@ -38,17 +38,20 @@ export async function makePayload(path: string, command: string): Promise<void> 
         bring(join(root, 'node_modules', name, 'protobuf'), join('node_modules', name, 'protobuf'));
       else if (!buildOnly.has(name)) bring(join(root, 'node_modules', name), join('node_modules', name));
     }
-    // Folders that are there are not downloaded; only one version of containerd comes along.
+    // Folders that are there are not downloaded; only two versions of containerd come along.
     for (const version of containerdVersions) {
-      const folder = join(programs.containerd(version), '../..').slice(cache.length + 1);
-      mkdirSync(join(stage, '.cache', folder), { recursive: true });
+      const folder = programs.containerd(version);
+      const target = join('.cache', folder.slice(cache.length + 1));
+      mkdirSync(join(stage, target), { recursive: true });
+      if (version !== '1.7') continue;
+      for (const name of ['containerd', 'containerd-shim-runc-v2', 'ctr'])
+        bring(join(folder, name), join(target, name));
     }
     const triplet = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
     const inCache = debian.slice(cache.length + 1);
     for (const name of [
       'bin/busybox',
       'usr/bin/containerd',
-      'usr/bin/containerd-shim-runc-v2',
       'usr/bin/ctr',
       'usr/bin/crun',
       'usr/sbin/runc',

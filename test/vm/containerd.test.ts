@@ -16,7 +16,7 @@ const MiB = 1 << 20;
 describe('CRI with SystemdCgroup', () => {
   let node: CriNode;
   before(async () => {
-    node = await CriNode.start('1.6', { systemd: true });
+    node = await CriNode.start('1.7', { systemd: true });
   });
   after(async () => {
     await node?.[Symbol.asyncDispose]();
@@ -33,7 +33,7 @@ describe('CRI with SystemdCgroup', () => {
     );
 
   /** What is seen of a pod's life; ids are left out. */
-  async function life(handler: 'path' | 'runc'): Promise<Record<string, unknown>> {
+  async function life(handler: 'wherry' | 'runc'): Promise<Record<string, unknown>> {
     const { cri, cgroup } = node;
     // With the node's network a pod has the node's name, too.
     const config = { ...node.podConfig(handler, { network: 'NODE' }), hostname: '' };
@@ -85,7 +85,7 @@ describe('CRI with SystemdCgroup', () => {
   }
 
   test('a pod: units, limits, exec, stats, update, stop, out of memory, as with runc', async () => {
-    const ours = await life('path');
+    const ours = await life('wherry');
     assert.equal(ours['path'], '/PODS.slice/POD.slice/cri-containerd-ID.scope');
     assert.deepEqual(
       [ours['stopped'], ours['hog']],

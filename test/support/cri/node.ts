@@ -42,9 +42,9 @@ export type Handlers = Readonly<
   Record<string, { type: string; path?: string; sandboxer?: string; systemd?: boolean }>
 >;
 
-/** Where a kubelet's cgroup driver is systemd. Their type has runc's options in every version. */
+/** Where a kubelet's cgroup driver is systemd; containerd 1.7 and later hand options to every type. */
 export const systemdHandlers = {
-  path: { ...handlers.path, systemd: true },
+  wherry: { ...handlers.wherry, systemd: true },
   runc: { ...handlers.runc, systemd: true },
 } as const satisfies Handlers;
 
@@ -213,10 +213,10 @@ function configuration(version: ContainerdVersion, folder: string, configured: H
     if (handler.path !== undefined) lines.push(`  runtime_path = "${handler.path}"`);
     if (handler.sandboxer !== undefined) lines.push(`  sandboxer = "${handler.sandboxer}"`);
     // runc's folder is ours as well, so that nothing of the machine's is used.
-    const options = handler === configured['runc'] ? [`  Root = "${folder}/runc"`] : [];
+    const isRunc = handler === configured['runc'] && handler.type === 'io.containerd.runc.v2';
+    const options = isRunc ? [`  Root = "${folder}/runc"`] : [];
     if (handler.systemd === true) options.push('  SystemdCgroup = true');
-    if (options.length > 0 && handler.type === 'io.containerd.runc.v2')
-      lines.push(own(`.containerd.runtimes.${name}.options`), ...options);
+    if (options.length > 0) lines.push(own(`.containerd.runtimes.${name}.options`), ...options);
   }
   if (second)
     lines.push('[plugins."io.containerd.cri.v1.images".pinned_images]', `  sandbox = "${pauseImage}"`);
