@@ -78,7 +78,7 @@ export async function makePayload(path: string, command: string): Promise<void> 
     });
     writeFileSync(
       join(stage, 'guest-command'),
-      `cd /wherry\nexport HOME=/root PATH=/wherry/dist/libexec/wherry:/usr/sbin:/usr/bin:/sbin:/bin\n${command}\n`,
+      `cd /wherry\nexport HOME=/root PATH=/wherry/dist/libexec/wherry:/usr/sbin:/usr/bin:/sbin:/bin WHERRY_TEST_PATIENCE=4\n${command}\n`,
     );
     rmSync(path, { force: true });
     capture('mke2fs', ['-q', '-t', 'ext4', '-O', '^has_journal', '-m', '0', '-d', stage, path, SIZE]);

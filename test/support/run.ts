@@ -2,8 +2,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 
+/** Limits that nobody gives are so many times as long: an emulated machine starts a program in seconds (scripts/guest-payload.ts). */
+const patience = Number(process.env['WHERRY_TEST_PATIENCE'] ?? 1);
+
 export interface RunOptions {
-  /** Milliseconds; the program is killed after it and the promise rejects. Default 30,000. */
+  /** Milliseconds; the program is killed after it and the promise rejects. Default 30,000, times the patience. */
   timeout?: number;
   cwd?: string;
   /** Replaces the whole environment when given. */
@@ -50,7 +53,7 @@ export function run(command: string, args: readonly string[], options: RunOption
     child.stdin?.end(options.input);
     const text = (): string => `${Buffer.concat(stdout)}${Buffer.concat(stderr)}`.trim();
     let late: NodeJS.Timeout | undefined;
-    const limit = options.timeout ?? 30_000;
+    const limit = options.timeout ?? 30_000 * patience;
     const timer = setTimeout(() => {
       child.kill('SIGKILL');
       destroy(child);
@@ -65,7 +68,7 @@ export function run(command: string, args: readonly string[], options: RunOption
         clearTimeout(timer);
         destroy(child);
         reject(new Error(`its output is still held open by another process: ${line}\n${text()}`));
-      }, 5_000);
+      }, 5_000 * patience);
     });
     child.on('close', (code, signal) => {
       clearTimeout(timer);
@@ -98,7 +101,7 @@ export async function must(
 export async function eventually<T>(
   what: string,
   check: () => T | undefined | Promise<T | undefined>,
-  limit = 20_000,
+  limit = 20_000 * patience,
 ): Promise<T> {
   const end = performance.now() + limit;
   let last: unknown;
