@@ -4,6 +4,7 @@
  */
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { WherryError } from '../../src/errors.ts';
 import type { Logger } from '../log.ts';
 
 /** pending: `start` was called, Create was not yet. */
@@ -78,8 +79,18 @@ export class GroupFiles {
       ...(schedCore === true && { schedCore }),
     };
     const path = join(this.dir, `${name}.json`);
-    writeFileSync(`${path}.new`, JSON.stringify(json), { mode: 0o600 });
-    renameSync(`${path}.new`, path);
+    const fresh = `${path}.new`;
+    try {
+      writeFileSync(fresh, JSON.stringify(json), { mode: 0o600 });
+      renameSync(fresh, path);
+    } catch (cause) {
+      rmSync(fresh, { force: true });
+      throw new WherryError(
+        'resource-exhausted',
+        `cannot write down the shim's socket: ${(cause as Error).message}`,
+        { hint: 'make room in the run folder', cause },
+      );
+    }
   }
 
   remove(name: string): void {

@@ -104,7 +104,13 @@ export class Groups implements TaskGroups {
     group.schedCore = options.schedCore;
     this.eventAddresses.set(ownerOf(group), options.ttrpcAddress);
     group.members.set(id, 'pending');
-    this.files.save(group.name, group);
+    try {
+      this.files.save(group.name, group);
+    } catch (error) {
+      group.members.delete(id);
+      this.closeIfUnused(group);
+      throw error;
+    }
   }
 
   /** A connection came in: whose it is; undefined for a listener that nobody knows. `release` is for its end. */
@@ -160,7 +166,7 @@ export class Groups implements TaskGroups {
     const group = this.find(scope, namespace, id);
     if (group === undefined) return;
     group.members.delete(id);
-    if (!this.closeIfUnused(group)) this.files.save(group.name, group);
+    if (!this.closeIfUnused(group)) this.save(group);
   }
 
   /** By which a container is reached; 0n: by none. */

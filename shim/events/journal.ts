@@ -2,7 +2,7 @@
  * Events on disk, `<run>/events`: written before they are delivered, so that the death of wherryd loses none. One JSON line each, and one
  * for each delivery. It also knows which events of a living container were told, so that none is told twice by a wherryd that took it up.
  */
-import { closeSync, openSync, readFileSync, renameSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { keyName } from '../../src/container/key.ts';
 import type { ContainerKey, ExitInfo, RuntimeEvent } from '../../src/container/types.ts';
@@ -58,6 +58,8 @@ export class EventJournal {
   /** The size after the last rewrite: what waits may be more than the limit. */
   #floor = 0;
   #next = 1;
+  /** The last line was written in part: there was no room. */
+  #torn = false;
 
   constructor(runDir: string, log: Logger) {
     this.#path = join(runDir, 'events');
@@ -136,10 +138,12 @@ export class EventJournal {
   }
 
   #append(line: Line): void {
-    const text = `${JSON.stringify(line)}\n`;
+    const text = Buffer.from(`${this.#torn ? '\n' : ''}${JSON.stringify(line)}\n`);
     this.#bytes += text.length;
     try {
-      writeSync(this.#file, text);
+      // A part of a line is closed by the next one's.
+      this.#torn = writeSync(this.#file, text) < text.length;
+      if (this.#torn) throw new Error('ENOSPC: no space left on device');
     } catch (error) {
       this.#log.error('an event cannot be written down', { path: this.#path, error: String(error) });
     }
@@ -185,8 +189,15 @@ export class EventJournal {
     }
     const text = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
     const fresh = `${this.#path}.new`;
-    writeFileSync(fresh, text, { mode: 0o600 });
-    renameSync(fresh, this.#path);
+    try {
+      writeFileSync(fresh, text, { mode: 0o600 });
+      renameSync(fresh, this.#path);
+      this.#torn = false;
+    } catch (error) {
+      // Without room for both the old one does: it only holds more.
+      rmSync(fresh, { force: true });
+      this.#log.error('the event journal cannot be rewritten', { path: this.#path, error: String(error) });
+    }
     this.#bytes = this.#floor = text.length;
     return openSync(this.#path, 'a', 0o600);
   }

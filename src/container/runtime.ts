@@ -699,7 +699,13 @@ export class Runtime implements ContainerRuntime {
 
   #keepExit(record: ContainerRecord): void {
     if (record.exit === undefined) return;
-    if (this.#byToken.has(record.token)) this.#store.save(record);
+    try {
+      if (this.#byToken.has(record.token)) this.#store.save(record);
+    } catch (error) {
+      // keel remembers it, and tells it to the next wherryd.
+      this.#log.error('an exit cannot be written down', { ...logFields(record.key), error: String(error) });
+      return;
+    }
     fault('exit.saved');
     this.#keel.acknowledgeExit(record.token);
   }

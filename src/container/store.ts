@@ -7,6 +7,7 @@ import {
   closeSync,
   constants,
   existsSync,
+  ftruncateSync,
   lstatSync,
   mkdirSync,
   openSync,
@@ -29,6 +30,10 @@ import type { ContainerKey } from './types.ts';
 
 const STATE_FILE = 'state.json';
 const { O_WRONLY, O_CREAT } = constants;
+/** What a tmpfs gives at a time. */
+const PAGE = 4096;
+/** Bytes that a state may grow by without asking for room. */
+const SPARE = 512;
 
 /** Folder name of a scope; the empty scope is `local`. */
 export function scopeFolder(scope: string): string {
@@ -61,7 +66,10 @@ export class StateStore {
         });
       }
       const reason = error instanceof Error ? error.message : String(error);
-      throw new WherryError('internal', `cannot make the state directory ${dir}: ${reason}`, {
+      const full = errorCode(error) === 'ENOSPC';
+      const message = `cannot make the state directory ${dir}: ${reason}`;
+      throw new WherryError(full ? 'resource-exhausted' : 'internal', message, {
+        ...(full && { hint: 'make room in the run folder' }),
         cause: error,
       });
     }
@@ -72,13 +80,19 @@ export class StateStore {
    * the middle of it, so a later reader finds the old or the new text without the price of a rename.
    */
   save(record: ContainerRecord): void {
-    const text = JSON.stringify(record.stored());
-    const padded = text.padEnd(record.storedLength);
-    const file = openSync(join(record.dir, STATE_FILE), O_WRONLY | O_CREAT, 0o600);
+    const text = Buffer.from(JSON.stringify(record.stored()));
     try {
-      record.storedLength = writeSync(file, padded, 0);
-    } finally {
-      closeSync(file);
+      const file = openSync(join(record.dir, STATE_FILE), O_WRONLY | O_CREAT, 0o600);
+      try {
+        record.storedLength = writeInPlace(file, text, record.storedLength);
+      } finally {
+        closeSync(file);
+      }
+    } catch (cause) {
+      throw new WherryError('resource-exhausted', `cannot write ${STATE_FILE}: ${(cause as Error).message}`, {
+        hint: 'make room in the run folder',
+        cause,
+      });
     }
   }
 
@@ -151,6 +165,26 @@ export class StateStore {
       }
     });
   }
+}
+
+/**
+ * More room is taken than is needed now, so that a container's later states have theirs already. Where it has to grow, that is done first, by
+ * blanks: without room the old text stays whole. Returns the file's new length.
+ */
+function writeInPlace(file: number, text: Buffer, length: number): number {
+  const room = text.length > length ? Math.ceil((text.length + SPARE) / PAGE) * PAGE : length;
+  const padded = Buffer.alloc(room, ' ');
+  text.copy(padded);
+  if (
+    length > 0 &&
+    room > length &&
+    writeSync(file, Buffer.alloc(room - length, ' '), 0, undefined, length) < room - length
+  ) {
+    ftruncateSync(file, length);
+    throw new Error('ENOSPC: no space left on device');
+  }
+  if (writeSync(file, padded, 0, room, 0) < room) throw new Error('ENOSPC: no space left on device');
+  return room;
 }
 
 function read(dir: string): ContainerRecord {

@@ -164,7 +164,7 @@ export class FaultHarness implements AsyncDisposable {
       if (withExec) wrong.push(...(await this.#exec(id)));
       before('kill');
       check('kill', await containerd.ctr(['task', 'kill', '-s', 'SIGTERM', id]));
-      await eventually('its exit is told', () => this.topics(id).includes('exit') || undefined, LIMIT);
+      await eventually('its exit is told', () => this.#own(id).includes('exit') || undefined, LIMIT);
       const after = (await this.#task(id))[1];
       if (after !== 'STOPPED') wrong.push(`after its exit it is ${after}`);
       const lost = this.#disconnected(id);
@@ -174,8 +174,8 @@ export class FaultHarness implements AsyncDisposable {
       if (removed.code !== 0 || !removed.stderr.includes('exit code 7'))
         wrong.push(`delete: exit code ${removed.code}: ${removed.stderr.trim()}`);
       check('container rm', await containerd.ctr(['container', 'rm', id]));
-      await eventually('its deletion is told', () => this.topics(id).includes('delete') || undefined, LIMIT);
-      const topics = this.topics(id);
+      await eventually('its deletion is told', () => this.#own(id).includes('delete') || undefined, LIMIT);
+      const topics = this.#own(id);
       const once = topics.filter((topic, index) => topic !== topics[index - 1]);
       if (once.join(' ') !== 'create start exit delete') wrong.push(`events: ${topics.join(' ')}`);
       twice = topics.length - once.length;
@@ -233,7 +233,7 @@ export class FaultHarness implements AsyncDisposable {
       if (now !== pid || status !== 'RUNNING' || startTime(pid) !== started)
         wrong.push(`${id}: pid ${pid} is ${now} now, ${status}`);
       await this.containerd.ctr(['task', 'kill', '-s', 'SIGTERM', id], { timeout: LIMIT });
-      await eventually('its exit is told', () => this.topics(id).includes('exit') || undefined, LIMIT);
+      await eventually('its exit is told', () => this.#own(id).includes('exit') || undefined, LIMIT);
       const removed = await this.containerd.ctr(['task', 'rm', id], { timeout: LIMIT });
       if (!removed.stderr.includes('exit code 7')) wrong.push(`${id}: delete: ${removed.stderr.trim()}`);
       await this.containerd.mustCtr(['container', 'rm', id]);
@@ -241,16 +241,23 @@ export class FaultHarness implements AsyncDisposable {
     };
   }
 
+  /** Of it and of its execs, in order. */
   topics(id: string): string[] {
+    return this.#lines(id).map(topicOf);
+  }
+
+  /** Of its init. */
+  #own(id: string): string[] {
     return this.#lines(id)
       .filter((line) => !line.includes('/tasks/exec-') && (!line.includes('/tasks/exit') || ofInit(line, id)))
-      .map((line) => /\/tasks\/([a-z-]+)/.exec(line)?.[1] ?? '');
+      .map(topicOf);
   }
 
   /** Topics of one exec, in order. */
   events(id: string, exec: string): string[] {
-    const own = this.#lines(id).filter((line) => line.includes(`"${exec}"`));
-    return own.map((line) => /\/tasks\/([a-z-]+)/.exec(line)?.[1] ?? '');
+    return this.#lines(id)
+      .filter((line) => line.includes(`"${exec}"`))
+      .map(topicOf);
   }
 
   #lines(id: string): string[] {
@@ -267,11 +274,12 @@ export class FaultHarness implements AsyncDisposable {
   }
 
   #leftovers(id: string): string[] {
-    const { runDir } = this.containerd;
+    const { runDir, namespace } = this.containerd;
     const folders = join(runDir, 'containers');
-    const states = existsSync(folders)
-      ? (readdirSync(folders, { recursive: true }) as string[]).filter((path) => path.includes(id))
-      : [];
+    // One by one: others come and go meanwhile.
+    const states = (existsSync(folders) ? readdirSync(folders) : [])
+      .map((scope) => join(folders, scope, namespace, id))
+      .filter((path) => existsSync(path));
     return [
       ...mounts().filter((path) => path.includes(id)),
       ...allCgroups().filter((path) => path.includes(id)),
@@ -288,6 +296,10 @@ export class FaultHarness implements AsyncDisposable {
     });
     await this.containerd.mustCtr(['container', 'rm', probe]);
   }
+}
+
+function topicOf(line: string): string {
+  return /\/tasks\/([a-z-]+)/.exec(line)?.[1] ?? '';
 }
 
 /** Not an exec's. */
