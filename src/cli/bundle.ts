@@ -1,6 +1,6 @@
 /** A bundle of the caller: the folder and its config.json, read once. */
 import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { WherryError } from '../errors.ts';
 import { readSmallFile } from '../linux/small-file.ts';
 import { parseConfig } from '../oci/config.ts';
@@ -22,24 +22,29 @@ export async function readBundle(
   context: CommandContext,
   named: string | undefined,
   where: string,
+  config = 'config.json',
 ): Promise<Bundle> {
   const path = callerPath(context, named ?? '.');
   await assertSameView(context.session, path, where);
-  const bytes = await readConfig(path, named, where);
-  const { config, warnings } = parseConfig(bytes);
-  for (const warning of warnings) context.warn(warning);
-  return { path, config };
+  const bytes = await readConfig(resolve(path, config), path, named, where);
+  const parsed = parseConfig(bytes);
+  for (const warning of parsed.warnings) context.warn(warning);
+  return { path, config: parsed.config };
 }
 
-async function readConfig(path: string, named: string | undefined, where: string): Promise<Buffer> {
-  const file = join(path, 'config.json');
+async function readConfig(
+  file: string,
+  path: string,
+  named: string | undefined,
+  where: string,
+): Promise<Buffer> {
   try {
     return await readSmallFile(file);
   } catch (error) {
     await assertFolder(path, named ?? path, where);
     if (errnoName(error) === 'ENOENT') {
       // runc's words; callers look for them.
-      throw new WherryError('not-found', 'JSON specification file config.json not found', {
+      throw new WherryError('not-found', `JSON specification file ${basename(file)} not found`, {
         path: where,
         hint: `there is no ${file}; "wherry spec" writes one to start from, ${where} names another folder`,
       });

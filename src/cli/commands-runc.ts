@@ -3,6 +3,7 @@ import { checkpointCommands } from './commands-checkpoint.ts';
 import { processCommands } from './commands-process.ts';
 import {
   bundleFlag,
+  configFlag,
   detachFlag,
   formatFlag,
   id,
@@ -19,6 +20,7 @@ const newId: ArgumentSpec = {
 
 const createFlags: readonly FlagSpec[] = [
   bundleFlag,
+  configFlag,
   {
     name: 'console-socket',
     kind: 'text',
@@ -57,7 +59,7 @@ export const runcCommands: readonly CommandSpec[] = [
       'Everything but the program itself is set up when the command returns. The container belongs to the caller:',
       'its parent is the process that called this command, or the next subreaper above it.',
     ],
-    flags: createFlags,
+    flags: [...createFlags, noSubreaperFlag],
     arguments: [newId],
     examples: [
       { line: 'create --bundle web --pid-file web.pid web1', says: 'create web1 from the bundle in ./web' },
@@ -162,6 +164,14 @@ export const runcCommands: readonly CommandSpec[] = [
         value: 'DIR',
         help: 'the folder to write to',
         fallback: 'the current folder',
+      },
+      {
+        name: 'file',
+        short: 'f',
+        kind: 'text',
+        value: 'FILE',
+        help: 'what to write; a relative path begins in the folder',
+        fallback: 'config.json',
       },
       { name: 'rootless', kind: 'boolean', help: 'for a container that needs no root' },
     ],

@@ -32,6 +32,15 @@ export const keepFlag: FlagSpec = {
   help: 'do not delete the container after its end',
 };
 
+export const configFlag: FlagSpec = {
+  name: 'config',
+  short: 'f',
+  kind: 'text',
+  value: 'FILE',
+  help: 'what describes the container; a relative path begins in the bundle',
+  fallback: 'config.json',
+};
+
 export const noSubreaperFlag: FlagSpec = {
   name: 'no-subreaper',
   kind: 'boolean',

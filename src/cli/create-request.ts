@@ -4,6 +4,7 @@ import { WherryError } from '../errors.ts';
 import type { Spec } from '../oci/types.ts';
 import type { Bundle } from './bundle.ts';
 import { type CommandContext, callerPath, keyOf, stateDirOf } from './context.ts';
+import type { FlagValues } from './flags.ts';
 import { withNotifySocket } from './notify-socket.ts';
 import type { ClientSession } from './session.ts';
 
@@ -41,7 +42,7 @@ export function createRequest(
     stdio: { stdin: '', stdout: '', stderr: '', terminal },
     noPivotRoot: flags.on('no-pivot'),
     noNewKeyring: flags.on('no-new-keyring'),
-    systemdCgroup: globals.on('systemd-cgroup'),
+    systemdCgroup: withSystemd(globals),
     stateDir: stateDirOf(context, id),
     config: withNotifySocket(
       listening === 0 ? bundle.config : withListening(bundle.config, listening),
@@ -56,6 +57,11 @@ export function createRequest(
       preserveFds: (flags.integer('preserve-fds') ?? 0) + listening,
     },
   };
+}
+
+/** runc's flag or crun's. */
+export function withSystemd(globals: FlagValues): boolean {
+  return globals.on('systemd-cgroup') || globals.text('cgroup-manager') === 'systemd';
 }
 
 export interface TerminalRequest {

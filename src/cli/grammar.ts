@@ -74,6 +74,14 @@ export const globalFlags: readonly FlagSpec[] = [
     fallback: 'text',
   },
   {
+    name: 'log-level',
+    kind: 'choice',
+    value: 'LEVEL',
+    choices: ['error', 'warning', 'debug'],
+    help: 'accepted for callers of crun; the detail is in the log of wherryd',
+    fallback: 'warning',
+  },
+  {
     name: 'debug',
     kind: 'boolean',
     help: 'accepted for callers of runc; the detail is in the log of wherryd',
@@ -82,6 +90,14 @@ export const globalFlags: readonly FlagSpec[] = [
     name: 'systemd-cgroup',
     kind: 'boolean',
     help: 'let systemd make the cgroup; linux.cgroupsPath is then slice:prefix:name',
+  },
+  {
+    name: 'cgroup-manager',
+    kind: 'choice',
+    value: 'MANAGER',
+    choices: ['cgroupfs', 'systemd'],
+    help: 'who makes the cgroup; systemd is --systemd-cgroup',
+    fallback: 'cgroupfs',
   },
   {
     name: 'rootless',

@@ -1,7 +1,7 @@
 /** The command line as callers of runc use it: every test is asked of Wherry and of runc, so that none asks for what runc does not do. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { makeBundle, type SpecConfig } from '../support/bundle.ts';
@@ -273,6 +273,26 @@ for (const name of ['wherry', 'runc'] as const) {
       assert.match(result, /33 101\r\n/, 'the size of our terminal');
       assert.match(result, /typed hello\r\n/);
     });
+
+    if (name === 'wherry') {
+      test("crun's --config, --file and --cgroup-manager", async () => {
+        const id = uniqueId('config');
+        const bundle = await shell(id, 'echo config');
+        await must(['spec', '-b', bundle, '--file', 'other.json']);
+        const other = JSON.parse(readFileSync(join(bundle, 'other.json'), 'utf8')) as SpecConfig;
+        other.process.terminal = false;
+        other.process.args = ['/bin/echo', 'other'];
+        writeFileSync(join(bundle, 'other.json'), JSON.stringify(other));
+        assert.equal(await must(['run', '-b', bundle, '-f', 'other.json', id]), 'other\n');
+        assert.equal(await must(['--cgroup-manager', 'cgroupfs', 'run', '-b', bundle, id]), 'config\n');
+        const disabled = await tool.run(['--cgroup-manager', 'disabled', 'run', '-b', bundle, id]);
+        assert.equal(disabled.code, 1);
+        assert.match(disabled.stderr, /"disabled" for flag --cgroup-manager: expected cgroupfs or systemd/);
+        const missing = await tool.run(['create', '-b', bundle, '--config', 'none.json', id]);
+        assert.equal(missing.code, 1);
+        assert.match(missing.stderr, /none\.json not found/);
+      });
+    }
 
     test('spec writes what runs', async () => {
       const folder = join(tool.folder, 'spec');

@@ -21,7 +21,7 @@ export async function runCommand(context: CommandContext): Promise<number> {
 async function bundleOrHint(context: CommandContext, id: string): Promise<Bundle> {
   const named = context.flags.text('bundle');
   try {
-    return await readBundle(context, named, '--bundle');
+    return await readBundle(context, named, '--bundle', context.flags.text('config'));
   } catch (thrown) {
     const error = WherryError.from(thrown);
     const mistaken = error.kind === 'not-found' && named === undefined && context.program !== 'runc';

@@ -1,7 +1,7 @@
 /** `spec`: a config.json to start from. */
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { join } from 'node:path';
+import { resolve } from 'node:path';
 import { WherryError } from '../../errors.ts';
 import { defaultSpec } from '../../oci/defaults.ts';
 import { assertFolder, errnoName, reason } from '../bundle.ts';
@@ -15,7 +15,8 @@ export async function specCommand(context: CommandContext): Promise<number> {
   const folder = callerPath(context, named ?? '.');
   await assertSameView(session, folder, '--bundle');
   await assertFolder(folder, named ?? folder, '--bundle');
-  const path = join(folder, 'config.json');
+  const name = flags.text('file') ?? 'config.json';
+  const path = resolve(folder, name);
   const { uid, gid, umask } = session.request;
   const rootless = flags.on('rootless') ? { uid, gid } : undefined;
   try {
@@ -26,7 +27,7 @@ export async function specCommand(context: CommandContext): Promise<number> {
     await file.chmod(0o666 & ~umask);
   } catch (error) {
     if (errnoName(error) === 'EEXIST') {
-      throw new WherryError('already-exists', 'File config.json exists. Remove it first', {
+      throw new WherryError('already-exists', `File ${name} exists. Remove it first`, {
         hint: `it is ${path}`,
       });
     }
