@@ -78,10 +78,14 @@ export class EventJournal {
     }));
   }
 
-  /** Containers that were deleted a short while ago, and what Delete answers. */
+  /** Containers that were deleted a short while ago and not made again since, and what Delete answers. */
   deleted(): { key: ContainerKey; exit: ExitInfo }[] {
-    return this.#deleted.flatMap(({ key, exit }) =>
-      exit === undefined ? [] : [{ key, exit: { ...exit, exitedAt: new Date(exit.exitedAt) } }],
+    const made = ({ key }: EventLine): boolean =>
+      this.#told.get(keyName(key))?.told.includes('deleted') === false;
+    return this.#deleted.flatMap((line) =>
+      line.exit === undefined || made(line)
+        ? []
+        : [{ key: line.key, exit: { ...line.exit, exitedAt: new Date(line.exit.exitedAt) } }],
     );
   }
 

@@ -213,12 +213,15 @@ describe('events', () => {
       journal = new EventJournal(dir, world.log);
       publisher = publish();
       world.runtime.emit({ type: 'created', state, rootfsMounts: [] });
+      // What Delete answers is the exit of this life, or nothing yet.
+      assert.deepEqual(journal.deleted(), []);
       await world.runtime.start(key);
       world.runtime.exit(key, life);
       await world.runtime.delete(key, false);
       // One that died before the directory had gone tells even more.
       world.runtime.emit({ type: 'created', state, rootfsMounts: [] });
     }
+    assert.equal(journal.deleted().at(-1)?.exit.exitStatus, 2);
     await publisher.close(5000);
     journal.close();
     await containerd.stop();
