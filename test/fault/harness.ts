@@ -165,8 +165,12 @@ export class FaultHarness implements AsyncDisposable {
       before('kill');
       check('kill', await containerd.ctr(['task', 'kill', '-s', 'SIGTERM', id]));
       await eventually('its exit is told', () => this.#own(id).includes('exit') || undefined, LIMIT);
-      const after = (await this.#task(id))[1];
-      if (after !== 'STOPPED') wrong.push(`after its exit it is ${after}`);
+      // Not at the first look: containerd waits for State two seconds only, and says UNKNOWN then.
+      await eventually(
+        'it is stopped',
+        async () => (await this.#task(id))[1] === 'STOPPED' || undefined,
+        LIMIT,
+      );
       const lost = this.#disconnected(id);
       if (lost !== undefined) wrong.push(`containerd lost its connection: ${lost}`);
       before('delete');
