@@ -15,7 +15,7 @@ import { runInForeground } from '../foreground.ts';
 import { checkId, makeId } from '../ids.ts';
 import { type LaunchFolder, makeLaunchFolder, removeLaunchFolder } from '../launch-folder.ts';
 import { FOLDER, type Launches, REMOVE } from '../launched/launches.ts';
-import { findPasta, networkFiles, pastaHook } from '../launched/network.ts';
+import { findPasta, networkFiles, pastaHooks } from '../launched/network.ts';
 import { capabilities, environment, volumes } from '../launched/options.ts';
 import { assertSameView } from '../namespaces.ts';
 import { invalidValue } from '../parse.ts';
@@ -168,7 +168,7 @@ async function launchConfig(
   }
   if (network === 'pasta') {
     const path = session.request.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin';
-    spec.hooks = { createRuntime: [pastaHook(await findPasta(path), path)] };
+    spec.hooks = pastaHooks(await findPasta(path), path, folder);
   }
   // The view of the host has the host's own files already, which the host's network needs.
   if (network === 'pasta' || (network === 'host' && rootfs !== undefined))
