@@ -87,7 +87,7 @@ test("the end of the slice whose container started keel is not keel's", async ()
     assert.equal(readFileSync(`/proc/${pid}/cgroup`, 'utf8'), `0::/system.slice/wherry-keel-${pid}.scope\n`);
     const flags = ['-d', '--name', 'second', '--cgroup-parent', other];
     await podman.must(['run', ...flags, imageName, '/bin/sleep', '1000'], { timeout });
-    await must('systemctl', ['stop', podman.cgroupParent], { timeout });
+    await must('systemctl', ['kill', '--signal=KILL', podman.cgroupParent], { timeout });
     assert.equal(await keel(), pid);
     assert.equal(await podman.inspect('second', '{{.State.Status}}'), 'running');
   } finally {
