@@ -34,7 +34,7 @@ export class Containerd implements AsyncDisposable {
   readonly #env: NodeJS.ProcessEnv;
   /** Where the runc is that containerd's own shim executes. */
   runcFolder = '';
-  #flags: string[] = [];
+  readonly #flags: readonly string[];
   #child: ChildProcess;
 
   private constructor(
@@ -43,6 +43,7 @@ export class Containerd implements AsyncDisposable {
     binaries: string,
     env: NodeJS.ProcessEnv,
     namespace: string,
+    flags: readonly string[],
   ) {
     this.#version = version;
     this.folder = folder;
@@ -51,6 +52,7 @@ export class Containerd implements AsyncDisposable {
     this.runDir = join(folder, 'w');
     this.#binaries = binaries;
     this.#env = env;
+    this.#flags = flags;
     this.#child = this.#spawn();
   }
 
@@ -76,9 +78,9 @@ export class Containerd implements AsyncDisposable {
     ];
     const env = { HOME: '/root', ...options.env, PATH: path.join(':'), WHERRY_RUN_DIR: runDir };
     const namespace = options.cri === undefined ? uniqueId('ns') : 'k8s.io';
-    const containerd = new Containerd(version, folder, binaries, env, namespace);
+    const flags = options.debug === true ? ['--log-level', 'trace'] : [];
+    const containerd = new Containerd(version, folder, binaries, env, namespace, flags);
     containerd.runcFolder = join(all.runc, '..');
-    if (options.debug === true) containerd.#flags = ['--log-level', 'trace'];
     try {
       await containerd.#answers();
       await containerd.#importImage(all.busybox);

@@ -85,7 +85,9 @@ export function restartBehaviours(world: World): void {
   });
 
   test('42. containerd is down for a while: the events arrive afterwards, in order, once', async () => {
+    const begun = world.containerd.log().length;
     const before = await world.caller.make('before', ['/bin/sleep', '1000']);
+    await eventually('it was told', () => forwarded(begun).includes('/tasks/start') || undefined);
     await world.containerd.end('SIGTERM');
     await before.client.call('Kill', { id: before.id, signal: 9 });
     await before.client.call('Wait', { id: before.id });
