@@ -8,7 +8,7 @@ import { eventually, run } from '../test/support/run.ts';
 import type { Wherry } from '../test/support/wherry.ts';
 import type { Contestant } from './contestants.ts';
 import { type Readback, readBack, readbackScript } from './readback.ts';
-import { interleaved, type Summary, summarize } from './statistics.ts';
+import { interleaved, type Summary, summarize, WARM_ROUNDS } from './statistics.ts';
 import { Timed } from './timed.ts';
 
 export interface Goal {
@@ -24,8 +24,6 @@ interface Measured {
   maxRssKiB: Record<string, number>;
   readback: Record<string, Readback>;
 }
-
-const warmups = 3;
 
 /** Milliseconds; without and with docker's seccomp rules. */
 export async function measureRun(
@@ -58,7 +56,7 @@ export async function measureRun(
     for (const one of all) {
       measured.readback[one.name] = await readBack(one, inspected, uniqueId('inspect'));
       measured.samplesMs[one.name] = [];
-      for (let round = 0; round < warmups; round += 1)
+      for (let round = 0; round < WARM_ROUNDS; round += 1)
         await one.timed.run(one.command(bundle, uniqueId('warm')));
     }
     measured.order = await interleaved([...byName.keys()], runs, async (name) => {

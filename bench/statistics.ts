@@ -1,5 +1,8 @@
 /** Medians and the like of samples; all in the unit of the samples. */
 
+/** Runs of each contestant that are not counted: what stands for weeks is measured warm, V8's compilers included; cold is measured apart. */
+export const WARM_ROUNDS = 20;
+
 export interface Summary {
   runs: number;
   median: number;

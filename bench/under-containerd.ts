@@ -4,7 +4,7 @@ import { imageName } from '../test/support/image.ts';
 import { uniqueId } from '../test/support/paths.ts';
 import { type Goal, print } from './cli-run.ts';
 import { processes, pss } from './memory.ts';
-import { interleaved, type Summary, summarize } from './statistics.ts';
+import { interleaved, type Summary, summarize, WARM_ROUNDS } from './statistics.ts';
 import { Timed } from './timed.ts';
 
 const runtimes: Record<string, string> = {
@@ -28,7 +28,7 @@ export async function measureCtr(containerd: Containerd, runs: number, goals: Go
   const samplesMs: Record<string, number[]> = {};
   for (const [name, runtime] of Object.entries(runtimes)) {
     samplesMs[name] = [];
-    for (let round = 0; round < 3; round += 1) await timed.run(command(runtime));
+    for (let round = 0; round < WARM_ROUNDS; round += 1) await timed.run(command(runtime));
   }
   const order = await interleaved(Object.keys(runtimes), runs, async (name) => {
     const sample = await timed.run(command(runtimes[name] ?? ''));
