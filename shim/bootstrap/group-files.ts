@@ -2,9 +2,10 @@
  * Groups on disk: one JSON file each in `<run>/groups`, replaced by rename. The run folder is a tmpfs of our own, so these few small writes
  * are made in place: a shim's start waits for them.
  */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { WherryError } from '../../src/errors.ts';
+import { replaceFileSync } from '../../src/linux/replace-file.ts';
 import type { Logger } from '../log.ts';
 
 /** pending: `start` was called, Create was not yet. */
@@ -78,13 +79,9 @@ export class GroupFiles {
       ...(drainMs !== undefined && { drainMs }),
       ...(schedCore === true && { schedCore }),
     };
-    const path = join(this.dir, `${name}.json`);
-    const fresh = `${path}.new`;
     try {
-      writeFileSync(fresh, JSON.stringify(json), { mode: 0o600 });
-      renameSync(fresh, path);
+      replaceFileSync(join(this.dir, `${name}.json`), JSON.stringify(json));
     } catch (cause) {
-      rmSync(fresh, { force: true });
       throw new WherryError(
         'resource-exhausted',
         `cannot write down the shim's socket: ${(cause as Error).message}`,

@@ -2,10 +2,11 @@
  * Events on disk, `<run>/events`: written before they are delivered, so that the death of wherryd loses none. One JSON line each, and one
  * for each delivery. It also knows which events of a living container were told, so that none is told twice by a wherryd that took it up.
  */
-import { closeSync, openSync, readFileSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { keyName } from '../../src/container/key.ts';
 import type { ContainerKey, ExitInfo, RuntimeEvent } from '../../src/container/types.ts';
+import { replaceFileSync } from '../../src/linux/replace-file.ts';
 import { Envelope } from '../gen/containerd/services/events/ttrpc/v1/events.ts';
 import type { Logger } from '../log.ts';
 
@@ -192,14 +193,11 @@ export class EventJournal {
         this.#told.delete(name);
     }
     const text = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
-    const fresh = `${this.#path}.new`;
     try {
-      writeFileSync(fresh, text, { mode: 0o600 });
-      renameSync(fresh, this.#path);
+      replaceFileSync(this.#path, text);
       this.#torn = false;
     } catch (error) {
       // Without room for both the old one does: it only holds more.
-      rmSync(fresh, { force: true });
       this.#log.error('the event journal cannot be rewritten', { path: this.#path, error: String(error) });
     }
     this.#bytes = this.#floor = text.length;

@@ -2,7 +2,6 @@
  * containerd's task service, once for every transport and for versions 2 and 3. Here a request becomes a call of the runtime
  * core and its answer a message; texts and codes are those that containerd, docker and CRI look for. No mounts, no processes, no sockets.
  */
-
 import { keyName } from '../../src/container/key.ts';
 import type { ContainerKey, ContainerState, ExitInfo } from '../../src/container/types.ts';
 import { type ErrorKind, WherryError } from '../../src/errors.ts';
