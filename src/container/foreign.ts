@@ -14,6 +14,7 @@ import { compileRemove } from './compile/remove.ts';
 import { Freezer } from './freezer.ts';
 import type { Keel } from './keel.ts';
 import { mountsBelow } from './nested-mounts.ts';
+import { sleep } from './waiting.ts';
 
 export interface ForeignContainer {
   /** runc's folder of it. */
@@ -82,7 +83,7 @@ export async function removeForeign(found: ForeignContainer, deps: ForeignDepend
     const error = playError(tape, result);
     if (error === undefined) break;
     if (attempt === TRIES) throw error;
-    await new Promise((resolve) => setTimeout(resolve, Math.min(2 ** attempt, 100)));
+    await sleep(Math.min(2 ** attempt, 100));
   }
   await rm(found.stateDir, { recursive: true, force: true });
 }

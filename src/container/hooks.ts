@@ -16,6 +16,7 @@ import {
 } from './compile/hooks.ts';
 import type { PlayHost } from './play.ts';
 import type { ContainerRecord } from './record.ts';
+import { sleep } from './waiting.ts';
 
 /** Hooks that run after create: they hold although config.json may have changed (runtime.md, "Lifecycle"). */
 export interface LaterHooks {
@@ -142,6 +143,6 @@ export async function startHooksEnd(record: ContainerRecord): Promise<void> {
         },
       );
     }
-    await new Promise((resolve) => setTimeout(resolve, wait));
+    await sleep(wait);
   }
 }

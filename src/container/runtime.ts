@@ -124,7 +124,8 @@ export class Runtime implements ContainerRuntime {
   /** Which life of keel this is. */
   #boot = 0n;
   /** Unique across restarts of wherryd: keel may still know tokens of the last one. */
-  #nextToken = BigInt(Date.now()) << 20n;
+  #lastToken = BigInt(Date.now()) << 20n;
+  readonly #nextToken = (): bigint => this.#lastToken++;
 
   constructor(dependencies: RuntimeDependencies) {
     this.#keel = dependencies.keel;
@@ -137,7 +138,7 @@ export class Runtime implements ContainerRuntime {
       keel: this.#keel,
       loggers: this.#loggers,
       cgroups: this.#cgroups,
-      nextToken: () => this.#nextToken++,
+      nextToken: this.#nextToken,
       emit: (event) => this.#emit(event),
       boot: () => this.#boot,
       onIdle: (record) => this.#announceExit(record),
@@ -153,7 +154,7 @@ export class Runtime implements ContainerRuntime {
       held: (record) => this.#execs.anyActive(record),
       tell: (event) => this.#emit(event),
     });
-    const nextToken = () => this.#nextToken++;
+    const nextToken = this.#nextToken;
     this.#processes = new Processes(this.#keel, this.#cgroups, nextToken);
     this.#removal = new Removal(this.#cgroups.mode, nextToken);
     this.#creation = new Creation({
@@ -234,7 +235,7 @@ export class Runtime implements ContainerRuntime {
       throw alreadyExists();
     }
     const dir = request.stateDir ?? this.#store.directory(request.key);
-    const record = new ContainerRecord(request.key, this.#nextToken++, dir, request.bundle, request.stdio);
+    const record = new ContainerRecord(request.key, this.#nextToken(), dir, request.bundle, request.stdio);
     record.rootfsMounts = request.rootfsMounts;
     record.settings = request.settings ?? {};
     record.createdBy = context.requestId;
@@ -499,7 +500,7 @@ export class Runtime implements ContainerRuntime {
     }
     const config = await readBundle(record.bundle);
     const host = context.host ?? this.#keel;
-    const nextToken = () => this.#nextToken++;
+    const nextToken = this.#nextToken;
     await checkpointContainer(record, config, options, { cgroups: this.#cgroups, host, nextToken });
     this.#emit({ type: 'checkpointed', state: record.snapshot(), path: options.imagesDir });
     if (options.leaveRunning !== true && options.preDump !== true) await this.#endOfDumped(record);
@@ -549,7 +550,7 @@ export class Runtime implements ContainerRuntime {
   #updateResctrl(record: ContainerRecord, change: ResctrlChange, { host }: OperationContext) {
     return updateResctrl(folderName(record.key.id), record.resctrl, change, {
       host: host ?? this.#keel,
-      nextToken: () => this.#nextToken++,
+      nextToken: this.#nextToken,
       pids: () => this.#processes.reader(record).pids(),
       remember: (groups) => {
         record.resctrl = groups;
@@ -567,7 +568,7 @@ export class Runtime implements ContainerRuntime {
       updateResources(record, resources, {
         cgroups: this.#cgroups,
         host: context.host ?? this.#keel,
-        nextToken: () => this.#nextToken++,
+        nextToken: this.#nextToken,
       });
     const { warnings, devices } = await write();
     if (record.unit !== undefined) {
@@ -598,7 +599,7 @@ export class Runtime implements ContainerRuntime {
       context: await this.#processes.context(record),
       unprivileged: this.#user !== undefined,
       host: host ?? this.#keel,
-      nextToken: () => this.#nextToken++,
+      nextToken: this.#nextToken,
       save: () => {
         if (!record.deleting && this.#byToken.has(record.token)) this.#store.save(record);
       },
@@ -643,7 +644,7 @@ export class Runtime implements ContainerRuntime {
     await removeForeign(found, {
       keel: this.#keel,
       cgroups: this.#cgroups,
-      nextToken: () => this.#nextToken++,
+      nextToken: this.#nextToken,
     });
     return true;
   }
@@ -762,7 +763,7 @@ export class Runtime implements ContainerRuntime {
   /** A hook that fails ends the container (runtime.md, "Lifecycle", step 10). */
   async #poststart(record: ContainerRecord, context: OperationContext): Promise<void> {
     try {
-      await playHooks(context.host ?? this.#keel, this.#nextToken++, record, 'poststart');
+      await playHooks(context.host ?? this.#keel, this.#nextToken(), record, 'poststart');
     } catch (error) {
       await this.#keel.signal(record.token, SIGKILL);
       throw error;
@@ -772,7 +773,7 @@ export class Runtime implements ContainerRuntime {
   /** Everything is gone already, so a hook that fails is only told (runtime.md, "Lifecycle", step 13). */
   async #poststop(record: ContainerRecord, context: OperationContext): Promise<void> {
     try {
-      await playHooks(this.#hostOf(context), this.#nextToken++, record, 'poststop');
+      await playHooks(this.#hostOf(context), this.#nextToken(), record, 'poststop');
     } catch (error) {
       this.#log.warn(WherryError.from(error).message, logFields(record.key));
     }

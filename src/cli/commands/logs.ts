@@ -1,5 +1,6 @@
 /** `logs`: what a detached container has written, and with --follow what it writes. */
 import type { ContainerState } from '../../container/types.ts';
+import { sleep } from '../../container/waiting.ts';
 import { WherryError } from '../../errors.ts';
 import type { CommandContext } from '../context.ts';
 import type { CliDependencies } from '../dependencies.ts';
@@ -24,7 +25,7 @@ export async function logsCommand(context: CommandContext): Promise<number> {
   }
 }
 
-const soon = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 500));
+const soon = (): Promise<void> => sleep(500);
 
 /** failed-precondition where nobody keeps the container's output. */
 export function keptConsole({ launches }: CliDependencies, state: ContainerState): Console {
