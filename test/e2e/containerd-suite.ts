@@ -18,11 +18,6 @@ import { eventually, stop } from '../support/run.ts';
 export const runtime = process.env['E2E_RUNTIME'] ?? 'io.containerd.wherry.v1';
 export const isWherry = runtime.includes('wherry');
 
-interface Task {
-  pid: number;
-  status: string;
-}
-
 export function containerdSuite(
   title: string,
   version: ContainerdVersion,
@@ -39,13 +34,7 @@ export function containerdSuite(
 
     const shell = (flags: readonly string[], id: string, script: string) =>
       containerd.runContainer(runtime, flags, id, ['/bin/sh', '-c', script]);
-    const task = async (id: string): Promise<Task | undefined> => {
-      const row = (await containerd.mustCtr(['task', 'ls']))
-        .split('\n')
-        .find((line) => line.startsWith(`${id} `));
-      const [, pid, status] = row?.split(/\s+/) ?? [];
-      return row === undefined ? undefined : { pid: Number(pid), status: status ?? '' };
-    };
+    const task = async (id: string) => (await containerd.tasks()).get(id);
     const untilStopped = (id: string) =>
       eventually(`${id} is stopped`, async () => (await task(id))?.status === 'STOPPED' || undefined);
     const remove = async (id: string): Promise<void> => {

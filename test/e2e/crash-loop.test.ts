@@ -1,13 +1,13 @@
 /** wherryd does not come up: containerd's State, Kill 9 and Wait are answered all the same, and nothing is lost when it does again. */
 import assert from 'node:assert/strict';
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Containerd } from '../support/containerd.ts';
 import { imageName } from '../support/image.ts';
 import { dist, temporaryFolder, uniqueId } from '../support/paths.ts';
-import { eventually, must, run } from '../support/run.ts';
+import { eventually, follow, must, run } from '../support/run.ts';
 
 const runtime = 'io.containerd.wherry.v1';
 const timeout = 120_000;
@@ -59,26 +59,9 @@ for (const version of ['2.1', '1.6'] as const) {
       await containerd.mustCtr(['run', '-d', '--runtime', runtime, imageName, id, ...program]);
       return id;
     };
-    const tasks = async (): Promise<Map<string, { pid: number; status: string }>> => {
-      const lines = (await containerd.mustCtr(['task', 'ls'], { timeout })).trim().split('\n').slice(1);
-      const words = lines.map((line) => line.split(/\s+/));
-      return new Map(words.map(([id = '', pid, status = '']) => [id, { pid: Number(pid), status }]));
-    };
+    const tasks = () => containerd.tasks({ timeout });
     const stopped = (id: string) =>
       eventually('it is stopped', async () => (await tasks()).get(id)?.status === 'STOPPED' || undefined);
-    const follow = (child: ChildProcessWithoutNullStreams) => {
-      const seen = { text: '', code: undefined as number | null | undefined };
-      child.stdout.on('data', (bytes: Buffer) => {
-        seen.text += bytes.toString();
-      });
-      child.stderr.on('data', (bytes: Buffer) => {
-        seen.text += bytes.toString();
-      });
-      child.on('close', (code) => {
-        seen.code = code;
-      });
-      return seen;
-    };
     const ctr = (...args: string[]) => spawn(containerd.ctrPath, [...containerd.globalFlags, ...args]);
 
     test('State, Kill 9 and Wait are answered, exits are told when it is back', async () => {

@@ -1,26 +1,23 @@
 /** The run folder is full: what needs room fails with a clear error and leaves nothing, what runs goes on, and room is all it takes. */
 import assert from 'node:assert/strict';
-import {
-  appendFileSync,
-  existsSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statfsSync,
-  writeFileSync,
-} from 'node:fs';
+import { appendFileSync, existsSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { allCgroups, mounts } from '../support/cgroups.ts';
 import { Containerd } from '../support/containerd.ts';
-import { imageName } from '../support/image.ts';
-import { dist, uniqueId } from '../support/paths.ts';
+import { uniqueId } from '../support/paths.ts';
 import { eventually, must } from '../support/run.ts';
-
-const runtime = 'io.containerd.wherry.v1';
-const timeout = 60_000;
-/** Ends with 7 on SIGTERM. */
-const program = ['/bin/sh', '-c', 'trap "exit 7" TERM; while :; do sleep 0.02; done'];
+import {
+  daemonOf,
+  envOf,
+  kill,
+  leftOf,
+  remove,
+  start,
+  statusOf,
+  timeout,
+  tryToRun,
+  wherry,
+} from './shortage.ts';
 
 describe('a full run folder, containerd 2.1', { timeout: 300_000 }, () => {
   let containerd: Containerd;
@@ -33,15 +30,13 @@ describe('a full run folder, containerd 2.1', { timeout: 300_000 }, () => {
     release();
     const { runDir } = containerd;
     try {
-      await must(wherry, ['daemon', 'stop', '--force'], { env: env(), timeout });
+      await must(wherry, ['daemon', 'stop', '--force'], { env: envOf(containerd), timeout });
     } finally {
       await must('umount', ['-l', runDir]);
       await containerd[Symbol.asyncDispose]();
     }
   });
 
-  const wherry = join(dist, 'bin/wherry');
-  const env = () => ({ PATH: '/usr/sbin:/usr/bin:/sbin:/bin', WHERRY_RUN_DIR: containerd.runDir });
   const filler = () => join(containerd.runDir, 'filler');
   const release = (): void => rmSync(filler(), { force: true });
   /** To the last page. */
@@ -55,46 +50,24 @@ describe('a full run folder, containerd 2.1', { timeout: 300_000 }, () => {
       }
     assert.equal(statfsSync(containerd.runDir).bfree, 0);
   }
-  const wherryd = async (): Promise<number> => {
-    const { stdout } = await must(wherry, ['daemon', 'status', '-f', 'json'], { env: env(), timeout });
-    return (JSON.parse(stdout) as { wherryd: { pid: number } }).wherryd.pid;
-  };
-  const start = async (): Promise<string> => {
-    const id = uniqueId('full');
-    await containerd.mustCtr(['run', '-d', '--runtime', runtime, imageName, id, ...program], { timeout });
-    return id;
-  };
-  const status = async (id: string): Promise<string> => {
-    const line = (await containerd.mustCtr(['task', 'ls'])).split('\n').find((one) => one.startsWith(id));
-    return line?.split(/\s+/)[2] ?? 'gone';
-  };
-  const left = (id: string): string[] => [
-    ...mounts().filter((path) => path.includes(id)),
-    ...allCgroups().filter((path) => path.includes(id)),
-    ...(readdirSync(containerd.runDir, { recursive: true }) as string[]).filter((path) => path.includes(id)),
-  ];
+  const wherryd = async () => (await daemonOf(containerd)).wherryd;
+  const status = (id: string) => statusOf(containerd, id);
   async function end(id: string): Promise<void> {
-    await containerd.mustCtr(['task', 'kill', '-s', 'SIGTERM', id]);
-    await eventually('it is stopped', async () => (await status(id)) === 'STOPPED' || undefined);
-    const removed = await containerd.ctr(['task', 'rm', id]);
-    assert.match(removed.stderr, /exit code 7/);
-    await containerd.mustCtr(['container', 'rm', id]);
-    assert.deepEqual(left(id), []);
+    await kill(containerd, id);
+    await remove(containerd, id);
   }
 
   test('new things are refused, what runs goes on, and works again when there is room', async () => {
-    const [a, b, c] = [await start(), await start(), await start()];
+    const [a, b, c] = [await start(containerd), await start(containerd), await start(containerd)];
     const pid = await wherryd();
     fill();
     const refused = uniqueId('refused');
-    const run = await containerd.ctr(['run', '-d', '--runtime', runtime, imageName, refused, ...program], {
-      timeout,
-    });
+    const run = await tryToRun(containerd, refused);
     assert.notEqual(run.code, 0);
     assert.match(run.stderr, /no space left/i);
     assert.match(run.stderr, /make room in the run folder/);
     await containerd.ctr(['container', 'rm', refused]);
-    await eventually('nothing of it is left', () => left(refused).length === 0 || undefined);
+    await eventually('nothing of it is left', () => leftOf(containerd, refused).length === 0 || undefined);
     const exec = await containerd.ctr(['task', 'exec', '--exec-id', 'e1', a, '/bin/true'], { timeout });
     assert.notEqual(exec.code, 0);
     assert.match(exec.stderr, /no space left/i);
@@ -115,7 +88,7 @@ describe('a full run folder, containerd 2.1', { timeout: 300_000 }, () => {
       timeout,
     });
     assert.equal(exec2.code, 3, exec2.stderr);
-    await end(await start());
+    await end(await start(containerd));
     await end(a);
     assert.equal(await wherryd(), now, 'without a restart');
     assert.doesNotMatch(readFileSync(join(containerd.runDir, 'wherryd.log'), 'utf8'), /uncaught|unhandled/);

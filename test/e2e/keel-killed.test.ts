@@ -23,8 +23,8 @@ describe(`keel is killed with ${CONTAINERS} running containers`, () => {
         const { code, stderr } = await containerd.runContainer(runtime, ['-d'], id, ['/bin/sleep', '1000']);
         assert.equal(code, 0, stderr);
       });
-      const rows = (await containerd.mustCtr(['task', 'ls'])).split('\n').map((line) => line.split(/\s+/));
-      const pids = rows.filter(([id]) => ids.includes(id ?? '')).map(([, pid]) => Number(pid));
+      const tasks = await containerd.tasks();
+      const pids = ids.flatMap((id) => tasks.get(id)?.pid ?? []);
       assert.equal(pids.length, CONTAINERS);
       const events = await TaskEvents.start(containerd);
 

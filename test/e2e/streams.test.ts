@@ -68,11 +68,7 @@ for (const version of ['1.6', '1.7', '2.1'] as const)
       const { code, stdout } = await run('script', args, { timeout: 60_000 });
       return { code, text: shown(stdout) };
     };
-    const status = async (id: string) =>
-      (await containerd.mustCtr(['task', 'ls']))
-        .split('\n')
-        .find((line) => line.startsWith(`${id} `))
-        ?.split(/\s+/)[2];
+    const status = async (id: string) => (await containerd.tasks()).get(id)?.status;
     const stopped = (id: string) =>
       eventually(`${id} is stopped`, async () => (await status(id)) === 'STOPPED' || undefined);
     const keelPid = async () => {

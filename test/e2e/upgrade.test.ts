@@ -8,7 +8,7 @@ import { makeBundle } from '../support/bundle.ts';
 import { Containerd } from '../support/containerd.ts';
 import { imageName } from '../support/image.ts';
 import { dist, uniqueId } from '../support/paths.ts';
-import { eventually, must, type RunResult, run } from '../support/run.ts';
+import { eventually, follow, must, type RunResult, run } from '../support/run.ts';
 
 const timeout = 120_000;
 const runtime = 'io.containerd.wherry.v1';
@@ -47,25 +47,10 @@ describe('an upgrade under containerd 2.1', () => {
   const ctr = (...args: string[]): ChildProcessWithoutNullStreams =>
     spawn(containerd.ctrPath, [...containerd.globalFlags, ...args], { stdio: 'pipe' });
   const pids = async (): Promise<string[]> =>
-    (await containerd.mustCtr(['task', 'ls']))
-      .split('\n')
-      .filter((line) => line.includes('RUNNING'))
-      .map((line) => line.split(/\s+/).slice(0, 2).join(' '))
+    [...(await containerd.tasks())]
+      .filter(([, { status }]) => status === 'RUNNING')
+      .map(([id, { pid }]) => `${id} ${pid}`)
       .sort();
-  /** What a program writes, until it ends. */
-  const follow = (child: ChildProcessWithoutNullStreams) => {
-    const seen = { text: '', code: undefined as number | null | undefined };
-    child.stdout.on('data', (bytes: Buffer) => {
-      seen.text += bytes.toString();
-    });
-    child.stderr.on('data', (bytes: Buffer) => {
-      seen.text += bytes.toString();
-    });
-    child.on('close', (code) => {
-      seen.code = code;
-    });
-    return seen;
-  };
   /** Every number from 1 to the last once and in order. */
   const assertWhole = (text: string, what: string): void => {
     const numbers = text.split('\n').filter((line) => /^n\d+$/.test(line));

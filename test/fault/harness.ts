@@ -15,7 +15,7 @@ import {
 import { join } from 'node:path';
 import type { FaultPoint } from '../../src/fault.ts';
 import { allCgroups, mounts } from '../support/cgroups.ts';
-import { Containerd } from '../support/containerd.ts';
+import { Containerd, parseTasks } from '../support/containerd.ts';
 import type { ContainerdVersion } from '../support/debs.ts';
 import { imageName } from '../support/image.ts';
 import { dist, uniqueId } from '../support/paths.ts';
@@ -270,11 +270,8 @@ export class FaultHarness implements AsyncDisposable {
 
   async #task(id: string): Promise<[number, string]> {
     const { stdout } = await this.containerd.ctr(['task', 'ls']);
-    const words = stdout
-      .split('\n')
-      .map((line) => line.split(/\s+/))
-      .find(([name]) => name === id);
-    return [Number(words?.[1] ?? 0), words?.[2] ?? 'gone'];
+    const { pid, status } = parseTasks(stdout).get(id) ?? { pid: 0, status: 'gone' };
+    return [pid, status];
   }
 
   #leftovers(id: string): string[] {

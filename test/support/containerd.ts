@@ -23,6 +23,18 @@ export interface ContainerdOptions {
   debug?: boolean;
 }
 
+export interface Task {
+  pid: number;
+  status: string;
+}
+
+/** What `ctr task ls` printed, by id. */
+export function parseTasks(text: string): Map<string, Task> {
+  const rows = text.trim().split('\n').slice(1);
+  const words = rows.map((row) => row.split(/\s+/));
+  return new Map(words.map(([id = '', pid, status = '']) => [id, { pid: Number(pid), status }]));
+}
+
 export class Containerd implements AsyncDisposable {
   #version: ContainerdVersion;
   readonly folder: string;
@@ -184,6 +196,10 @@ export class Containerd implements AsyncDisposable {
     command: readonly string[],
   ): Promise<RunResult> {
     return this.ctr(['run', '--runtime', runtime, ...flags, imageName, id, ...command]);
+  }
+
+  async tasks(options: RunOptions = {}): Promise<Map<string, Task>> {
+    return parseTasks(await this.mustCtr(['task', 'ls'], options));
   }
 
   get pid(): number {

@@ -1,5 +1,5 @@
 /** Runs a program to its end with a time limit; nothing of it can be left behind unseen. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 
 /** Limits that nobody gives are so many times as long: an emulated machine starts a program in seconds (scripts/guest-payload.ts). */
@@ -115,6 +115,22 @@ export async function eventually<T>(
     if (performance.now() > end) throw new Error(`not within ${limit} ms: ${what}`, { cause: last });
     await new Promise((wake) => setTimeout(wake, 20));
   }
+}
+
+/** What a program writes, to either stream, until it ends. */
+export function follow(child: ChildProcessWithoutNullStreams): {
+  text: string;
+  code: number | null | undefined;
+} {
+  const seen = { text: '', code: undefined as number | null | undefined };
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (bytes: Buffer) => {
+      seen.text += bytes.toString();
+    });
+  child.on('close', (code) => {
+    seen.code = code;
+  });
+  return seen;
 }
 
 /** SIGTERM, then SIGKILL after `grace` ms; resolves when the process has ended. Only for processes that we started. */

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { CallerPrograms } from '../e2e/callers/packages.ts';
+import { CallerPrograms, loadImage } from '../e2e/callers/packages.ts';
 import { giveTo } from '../integration/oci-suite/host.ts';
 import { peers } from '../support/debs.ts';
 import { imageName, writeImage } from '../support/image.ts';
@@ -49,14 +49,7 @@ describe('podman of an ordinary user with systemd', () => {
       '--runtime',
       process.env['CALLERS_RUNTIME'] ?? wherryBinary,
     );
-    await ask(
-      'load',
-      '-q',
-      '--signature-policy',
-      join(folder, 'policy.json'),
-      '-i',
-      join(folder, 'image.tar'),
-    );
+    await ask(...loadImage(folder));
   });
   after(async () => {
     if (command !== undefined) {

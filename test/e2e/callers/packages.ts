@@ -74,3 +74,8 @@ export function mark(): Record<string, string> {
   const value = process.env[markVariable];
   return value === undefined ? {} : { [markVariable]: value };
 }
+
+/** podman's words that load the image which lies in its folder, by the policy that lies there. */
+export function loadImage(folder: string): string[] {
+  return ['load', '-q', '--signature-policy', join(folder, 'policy.json'), '-i', join(folder, 'image.tar')];
+}

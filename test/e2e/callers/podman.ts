@@ -8,7 +8,7 @@ import { temporaryFolder, uniqueId, wherryBinary } from '../../support/paths.ts'
 import { eventually, must, type RunOptions, type RunResult, run } from '../../support/run.ts';
 import { Trixie } from '../../support/trixie.ts';
 import { stopWherry } from '../../support/wherry.ts';
-import { CallerPrograms, mark, runtimeScript } from './packages.ts';
+import { CallerPrograms, loadImage, mark, runtimeScript } from './packages.ts';
 
 export interface PodmanOptions {
   suite?: 'bookworm' | 'trixie';
@@ -94,16 +94,8 @@ export class Podman implements AsyncDisposable {
     const programs = await (options.suite === 'trixie' ? ofTrixie(folder) : ofBookworm(folder));
     const podman = new Podman(folder, programs, options);
     try {
-      const image = join(podman.folder, 'image.tar');
-      await writeImage((await peers(['bookworm'])).busybox, image);
-      await podman.must([
-        'load',
-        '-q',
-        '--signature-policy',
-        join(podman.folder, 'policy.json'),
-        '-i',
-        image,
-      ]);
+      await writeImage((await peers(['bookworm'])).busybox, join(podman.folder, 'image.tar'));
+      await podman.must(loadImage(podman.folder));
       return podman;
     } catch (error) {
       await podman[Symbol.asyncDispose]();

@@ -15,7 +15,7 @@ import { peers } from '../../support/debs.ts';
 import { imageName, writeImage } from '../../support/image.ts';
 import { temporaryFolder, wherryBinary } from '../../support/paths.ts';
 import { must, type RunOptions, type RunResult, run } from '../../support/run.ts';
-import { CallerPrograms, mark } from './packages.ts';
+import { CallerPrograms, loadImage, mark } from './packages.ts';
 
 const ID = 4242;
 
@@ -99,14 +99,7 @@ export class RootlessPodman implements AsyncDisposable {
     for (const name of ['home', 'xdg', 'root', 'run', 'tmp'])
       await must('chown', [`${ID}:${ID}`, join(folder, name)]);
     chmodSync(join(folder, 'xdg'), 0o700);
-    await podman.must([
-      'load',
-      '-q',
-      '--signature-policy',
-      join(folder, 'policy.json'),
-      '-i',
-      join(folder, 'image.tar'),
-    ]);
+    await podman.must(loadImage(folder));
     return podman;
   }
 

@@ -12,13 +12,7 @@ import type { World } from './world.ts';
 const RUNTIME = 'io.containerd.wherry.v1';
 
 export function restartBehaviours(world: World): void {
-  const taskOf = async (id: string): Promise<{ pid: number; status: string } | undefined> => {
-    const rows = (await world.containerd.mustCtr(['task', 'ls']))
-      .split('\n')
-      .map((line) => line.split(/\s+/));
-    const [, pid, status = ''] = rows.find(([name]) => name === id) ?? [];
-    return pid === undefined ? undefined : { pid: Number(pid), status };
-  };
+  const taskOf = async (id: string) => (await world.containerd.tasks()).get(id);
   const runDetached = async (id: string, script: string): Promise<number> => {
     const command = ['run', '-d', '--runtime', RUNTIME, imageName, id, '/bin/sh', '-c', script];
     await world.containerd.mustCtr(command);

@@ -34,21 +34,24 @@ interface Deposit {
   listener?: bigint;
 }
 
+/** Of a process that has not ended. */
+const responseOf = (id: string, pid: number, status: Status): StateResponse => ({
+  id,
+  bundle: '/bundle',
+  pid,
+  status,
+  stdin: '',
+  stdout: '/out',
+  stderr: '/err',
+  terminal: false,
+  exitStatus: 0,
+  exitedAt: NOT_EXITED,
+  execId: '',
+});
+
 function deposit(link: Link, token: bigint, { id = 'c', execId = '', ...rest }: Deposit = {}): void {
   const { status = Status.CREATED, pid = 0, fifo = '', listener = LISTENER } = rest;
-  const state = StateResponse.encode({
-    id: execId === '' ? id : execId,
-    bundle: '/bundle',
-    pid,
-    status,
-    stdin: '',
-    stdout: '/out',
-    stderr: '/err',
-    terminal: false,
-    exitStatus: 0,
-    exitedAt: NOT_EXITED,
-    execId: '',
-  }).finish();
+  const state = StateResponse.encode(responseOf(execId === '' ? id : execId, pid, status)).finish();
   const names = [str(id), str(execId), str(fifo)];
   link.send(ToKeel.DEPOSIT, token, u64(listener), u32(status), u32(pid), ...names, state);
 }
@@ -145,19 +148,7 @@ test('State tells what keel sees: pid, start, exit', async () => {
   await loop(harbour);
   const asked = await caller(harbour);
   const created = await asked.state();
-  assert.deepEqual(created, {
-    id: 'c',
-    bundle: '/bundle',
-    pid,
-    status: Status.CREATED,
-    stdin: '',
-    stdout: '/out',
-    stderr: '/err',
-    terminal: false,
-    exitStatus: 0,
-    exitedAt: NOT_EXITED,
-    execId: '',
-  });
+  assert.deepEqual(created, responseOf('c', pid, Status.CREATED));
   rmSync(waiting);
   assert.equal((await asked.state('', 'c', 'containerd.task.v3.Task')).status, Status.RUNNING);
   const ended = await asked.state('e');

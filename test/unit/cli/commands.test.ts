@@ -1,28 +1,15 @@
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { tmpdir, userInfo } from 'node:os';
+import { mkdir, readFile, rm, stat } from 'node:fs/promises';
+import { userInfo } from 'node:os';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { after, describe, it } from 'node:test';
 import { WherryError } from '../../../src/errors.ts';
 import { defaultSpec } from '../../../src/oci/defaults.ts';
-import { call, callAs, configText, MemoryRuntime } from './support.ts';
+import { Bundles, call, callAs, local, MemoryRuntime } from './support.ts';
 
-let folder = '';
-before(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'wherry-cli-'));
-});
-after(async () => {
-  await rm(folder, { recursive: true, force: true });
-});
-
-const local = (id: string, scope = '') => ({ scope, namespace: 'default', id });
-
-async function bundle(name: string, process: Record<string, unknown> = {}): Promise<string> {
-  const path = join(folder, name);
-  await mkdir(path, { recursive: true });
-  await writeFile(join(path, 'config.json'), configText(process));
-  return path;
-}
+const bundles = new Bundles();
+const { folder } = bundles;
+after(() => bundles.remove());
 
 describe('state and list', () => {
   const runtime = new MemoryRuntime();
@@ -193,7 +180,7 @@ describe('ids', () => {
   }
 
   it('what runc allows is allowed', async () => {
-    const path = await bundle('ids');
+    const path = bundles.make('ids');
     for (const id of ['a', 'A_b-c.d', '+,-.', 'x'.repeat(1024)]) {
       assert.equal((await call(['create', '-b', path, '--', id])).code, 0, id);
     }
@@ -227,7 +214,7 @@ describe('spec', () => {
 
 describe('explain, version, daemon', () => {
   it('explain prints the set-up of a bundle', async () => {
-    const path = await bundle('explained');
+    const path = bundles.make('explained');
     const { code, out } = await call(['explain', 'explained'], { cwd: folder });
     assert.deepEqual([code, out], [0, `set-up of ${path} as explained\n`]);
     assert.match(

@@ -1,32 +1,18 @@
 /** create and run: what they ask of the runtime, and what they tell their caller. */
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { after, describe, it } from 'node:test';
 import { WherryError } from '../../../src/errors.ts';
-import { call, callAs, configText, MemoryRuntime } from './support.ts';
+import { Bundles, call, callAs, local, MemoryRuntime } from './support.ts';
 
-let folder = '';
-before(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'wherry-cli-'));
-});
-after(async () => {
-  await rm(folder, { recursive: true, force: true });
-});
-
-const local = (id: string, scope = '') => ({ scope, namespace: 'default', id });
-
-async function bundle(name: string, process: Record<string, unknown> = {}): Promise<string> {
-  const path = join(folder, name);
-  await mkdir(path, { recursive: true });
-  await writeFile(join(path, 'config.json'), configText(process));
-  return path;
-}
+const bundles = new Bundles();
+const { folder } = bundles;
+after(() => bundles.remove());
 
 describe('create', () => {
   it('hands on the flags, with paths of the caller made absolute', async () => {
-    await bundle('flags', { terminal: true });
+    bundles.make('flags', { terminal: true });
     const { code, runtime, err } = await call(
       [
         '--root',
@@ -75,7 +61,7 @@ describe('create', () => {
   });
 
   it('descriptors of a service manager come on top, as in runc', async () => {
-    const path = await bundle('listen', { env: ['A=1'] });
+    const path = bundles.make('listen', { env: ['A=1'] });
     const argv = ['create', '--preserve-fds', '1', '-b', path, 'x'];
     const { runtime, config } = await call(argv, { env: { LISTEN_FDS: '2', LISTEN_PID: '1234' } });
     const { caller } = runtime.created[0]!;
@@ -117,7 +103,7 @@ describe('create', () => {
   );
 
   it('a bad config.json is told with its fields', async () => {
-    const path = await bundle('bad', { args: [], cwd: 'relative' });
+    const path = bundles.make('bad', { args: [], cwd: 'relative' });
     const { code, err } = await call(['create', '-b', path, 'x']);
     assert.equal(code, 1);
     assert.match(err, /^wherry create failed: config\.json: .*process\.args.*process\.cwd/s);
@@ -126,7 +112,7 @@ describe('create', () => {
   });
 
   it("a step of the set-up that fails is told in runc's words", async () => {
-    const path = await bundle('step');
+    const path = bundles.make('step');
     const runtime = new MemoryRuntime();
     runtime.failCreate = new WherryError('not-found', 'exec: "/x": stat /x: no such file or directory', {
       path: 'process.args[0]',
@@ -140,7 +126,7 @@ describe('create', () => {
   });
 
   it('an id in use', async () => {
-    const path = await bundle('twice');
+    const path = bundles.make('twice');
     const runtime = new MemoryRuntime();
     assert.equal((await call(['create', '-b', path, 'x'], { runtime })).code, 0);
     const { code, err } = await call(['create', '-b', path, 'x'], { runtime });
@@ -151,7 +137,7 @@ describe('create', () => {
 
 describe('run', () => {
   it('waits, deletes, and gives the status of the program', async () => {
-    const path = await bundle('run');
+    const path = bundles.make('run');
     for (const [waitStatus, code] of [
       [0, 0],
       [3 << 8, 3],
@@ -169,7 +155,7 @@ describe('run', () => {
   });
 
   it('--keep leaves the container, with its end known', async () => {
-    const path = await bundle('keep');
+    const path = bundles.make('keep');
     const { code, runtime } = await call(['run', '--keep', '-b', path, 'x'], { waitStatus: 3 << 8 });
     assert.equal(code, 3);
     assert.deepEqual(runtime.deleted, []);
@@ -177,21 +163,21 @@ describe('run', () => {
   });
 
   it('--detach returns at once', async () => {
-    const path = await bundle('detach');
+    const path = bundles.make('detach');
     const { code, waits, runtime } = await call(['run', '-d', '-b', path, 'x']);
     assert.deepEqual([code, waits, runtime.deleted], [0, [], []]);
     assert.equal(runtime.state(local('x')).status, 'running');
   });
 
   it('a terminal is relayed by the caller', async () => {
-    const path = await bundle('tty', { terminal: true });
+    const path = bundles.make('tty', { terminal: true });
     const { code, waits, runtime } = await call(['run', '-b', path, 'x'], { isTerminal: [true, true, true] });
     assert.deepEqual([code, waits], [0, [{ pid: 4711, flags: 1 }]]);
     assert.equal(runtime.created[0]?.caller?.relayConsole, true);
   });
 
   it("the terminal's rules are runc's", async () => {
-    const path = await bundle('tty', { terminal: true });
+    const path = bundles.make('tty', { terminal: true });
     const err = async (...words: string[]) => (await call(['run', '-b', path, ...words, 'x'])).err;
     assert.equal(
       await err(),
@@ -208,7 +194,7 @@ describe('run', () => {
   });
 
   it('a failed delete does not hide the status', async () => {
-    const path = await bundle('undeletable');
+    const path = bundles.make('undeletable');
     const runtime = new MemoryRuntime();
     runtime.failDelete = new WherryError('internal', 'cgroup is busy');
     const { code, err } = await call(['run', '-b', path, 'x'], { runtime, waitStatus: 4 << 8 });

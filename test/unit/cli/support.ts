@@ -1,4 +1,7 @@
 /** A recorded session and a runtime in memory: what the commands see, without a kernel. */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { CliDependencies } from '../../../src/cli/dependencies.ts';
 import { runCli } from '../../../src/cli/main.ts';
 import type { ClientRequest, ClientSession } from '../../../src/cli/session.ts';
@@ -328,4 +331,24 @@ export function configText(process: Record<string, unknown> = {}): string {
     root: { path: 'rootfs' },
     process: { args: ['true'], cwd: '/', ...process },
   });
+}
+
+/** A key of the command line's own. */
+export const local = (id: string, scope = '') => ({ scope, namespace: 'default', id });
+
+/** A folder of bundles; remove it with `remove`. */
+export class Bundles {
+  readonly folder = mkdtempSync(join(tmpdir(), 'wherry-cli-'));
+
+  /** Returns its path. */
+  make(name: string, process: Record<string, unknown> = {}): string {
+    const path = join(this.folder, name);
+    mkdirSync(path, { recursive: true });
+    writeFileSync(join(path, 'config.json'), configText(process));
+    return path;
+  }
+
+  remove(): void {
+    rmSync(this.folder, { recursive: true, force: true });
+  }
 }

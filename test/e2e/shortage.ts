@@ -1,0 +1,58 @@
+/** What tests of a shortage (descriptors, room) share: containers under containerd that end with 7 on SIGTERM and leave nothing. */
+import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { allCgroups, mounts } from '../support/cgroups.ts';
+import type { Containerd } from '../support/containerd.ts';
+import { imageName } from '../support/image.ts';
+import { dist, uniqueId } from '../support/paths.ts';
+import { eventually, must, type RunOptions, type RunResult } from '../support/run.ts';
+
+export const timeout = 60_000;
+export const wherry = join(dist, 'bin/wherry');
+const runtime = 'io.containerd.wherry.v1';
+const program = ['/bin/sh', '-c', 'trap "exit 7" TERM; while :; do sleep 0.02; done'];
+
+/** Environment of commands for the wherryd of this containerd. */
+export const envOf = ({ runDir }: Containerd) => ({
+  PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
+  WHERRY_RUN_DIR: runDir,
+});
+
+export async function daemonOf(containerd: Containerd): Promise<{ keel: number; wherryd: number }> {
+  const options = { env: envOf(containerd), timeout };
+  const { stdout } = await must(wherry, ['daemon', 'status', '-f', 'json'], options);
+  const { keel, wherryd } = JSON.parse(stdout) as { keel: { pid: number }; wherryd: { pid: number } };
+  return { keel: keel.pid, wherryd: wherryd.pid };
+}
+
+export const tryToRun = (containerd: Containerd, id: string): Promise<RunResult> =>
+  containerd.ctr(['run', '-d', '--runtime', runtime, imageName, id, ...program], { timeout });
+
+export async function start(containerd: Containerd): Promise<string> {
+  const id = uniqueId('short');
+  const { code, stderr } = await tryToRun(containerd, id);
+  assert.equal(code, 0, stderr + containerd.tail());
+  return id;
+}
+
+export async function statusOf(containerd: Containerd, id: string): Promise<string> {
+  return (await containerd.tasks()).get(id)?.status ?? 'gone';
+}
+
+/** Mounts, cgroups and files of the run folder that bear its name. */
+export const leftOf = ({ runDir }: Containerd, id: string): string[] =>
+  [...mounts(), ...allCgroups(), ...(readdirSync(runDir, { recursive: true }) as string[])].filter((path) =>
+    path.includes(id),
+  );
+
+export async function kill(containerd: Containerd, id: string): Promise<void> {
+  await containerd.mustCtr(['task', 'kill', '-s', 'SIGTERM', id]);
+  await eventually('it is stopped', async () => (await statusOf(containerd, id)) === 'STOPPED' || undefined);
+}
+
+export async function remove(containerd: Containerd, id: string, options: RunOptions = {}): Promise<void> {
+  assert.match((await containerd.ctr(['task', 'rm', id], options)).stderr, /exit code 7/);
+  await containerd.mustCtr(['container', 'rm', id]);
+  assert.deepEqual(leftOf(containerd, id), []);
+}
