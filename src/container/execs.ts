@@ -17,6 +17,7 @@ import { withHome } from './home.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
 import type { Loggers } from './loggers.ts';
 import type { ContainerRecord } from './record.ts';
+import { assertSent } from './refusals.ts';
 import { planStdio, type StdioPlan } from './stdio.ts';
 import { DRAIN_MS } from './streams.ts';
 import type { ExecRequest, ExecState, ExitInfo, OperationContext, RuntimeEvent } from './types.ts';
@@ -148,15 +149,7 @@ export class Execs {
       throw new WherryError('failed-precondition', `process ${execId} has not been started`);
     }
     if (exec.exitHeld) await exec.registered;
-    const result = await this.#deps.keel.signal(exec.token, signal);
-    if (result === -ESRCH) throw finished();
-    if (result < 0) {
-      throw new WherryError('invalid-argument', `cannot send signal ${signal}`, {
-        errno: -result,
-        syscall: 'pidfd_send_signal',
-        path: 'signal',
-      });
-    }
+    assertSent(await this.#deps.keel.signal(exec.token, signal), signal, finished);
   }
 
   async delete(record: ContainerRecord, execId: string): Promise<ExitInfo> {

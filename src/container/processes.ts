@@ -8,7 +8,7 @@ import { Freezer } from './freezer.ts';
 import type { Keel } from './keel.ts';
 import { membersOf } from './members.ts';
 import type { ContainerRecord } from './record.ts';
-import { notRunning } from './refusals.ts';
+import { assertSent, notRunning } from './refusals.ts';
 import { hasCgroup } from './user-cgroups.ts';
 
 const ESRCH = -3;
@@ -72,14 +72,7 @@ export class Processes {
     fault('kill.sent');
     // Frozen by v1's freezer a process does not even die.
     if (signal === SIGKILL && record.status === 'paused') await this.freezer(record).thaw();
-    if (result === ESRCH) throw notRunning();
-    if (result < 0) {
-      throw new WherryError('invalid-argument', `cannot send signal ${signal}`, {
-        errno: -result,
-        syscall: 'pidfd_send_signal',
-        path: 'signal',
-      });
-    }
+    assertSent(result, signal, notRunning);
   }
 
   /** To every process of the cgroup; those of a container that is gone are no failure. */

@@ -12,3 +12,17 @@ export function notFound(): WherryError {
 export function notRunning(kind: ErrorKind = 'not-found'): WherryError {
   return new WherryError(kind, 'container not running');
 }
+
+const ESRCH = 3;
+
+/** `result`: keel's answer to a signal, 0 or -errno; `gone` is thrown for a process that has ended. */
+export function assertSent(result: number, signal: number, gone: () => WherryError): void {
+  if (result === -ESRCH) throw gone();
+  if (result < 0) {
+    throw new WherryError('invalid-argument', `cannot send signal ${signal}`, {
+      errno: -result,
+      syscall: 'pidfd_send_signal',
+      path: 'signal',
+    });
+  }
+}
