@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "guard.h"
 #include "spawn.h"
 #include "state.h"
 
@@ -280,6 +281,8 @@ static void take_over(void)
 
 static void start(void)
 {
+    if (ready_pipe >= 0)
+        guard_between();
     keel.null = reset_descriptors(FIRST_OWN, &ready_pipe);
     const char *failure = keel.null < 0 ? "cannot open /dev/null" : reset_process(&keel.before);
     if (failure)

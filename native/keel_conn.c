@@ -1,6 +1,7 @@
 /* Sockets: listeners, connections, and cutting what comes in into whole frames. */
 #define _GNU_SOURCE
 #include "keel.h"
+#include "guard.h"
 #include "keel_calls.h"
 #include "state.h"
 
@@ -64,6 +65,7 @@ static void conn_close(struct conn *c, bool report)
     conns[c->source.fd] = NULL;
     keel.connections--;
     keel.clients -= c->kind == CONNECTION_KIND_CLIENT;
+    guard_poke();
     unwatch(&c->source);
     buf_free(&c->out);
     buf_free(&c->cutter.partial);

@@ -1,6 +1,7 @@
 /** What podman does with containers, of any version: a container's life through conmon. Each test file runs all of it. */
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { cgroupFile } from '../../support/cgroups.ts';
 import { imageName } from '../../support/image.ts';
@@ -9,11 +10,12 @@ import { firstTime } from '../../support/trixie.ts';
 import { Podman, type PodmanOptions } from './podman.ts';
 
 export function podmanBehaviours(name: string, options: PodmanOptions): void {
+  const runtime = process.env['CALLERS_RUNTIME'];
   describe(name, { timeout: firstTime }, () => {
     let podman: Podman;
     before(
       async () => {
-        podman = await Podman.start({ ...options, runtime: process.env['CALLERS_RUNTIME'] });
+        podman = await Podman.start({ ...options, runtime });
       },
       { timeout: firstTime },
     );
@@ -30,6 +32,18 @@ export function podmanBehaviours(name: string, options: PodmanOptions): void {
     test('output, error output and the exit code of the program', async () => {
       const result = await shell('echo out; echo err >&2; exit 3');
       assert.deepEqual(result, { code: 3, stdout: 'out\n', stderr: 'err\n' });
+    });
+
+    test('a conmon whose command started keel does not wait for it', async () => {
+      await podman.stopDaemon();
+      const file = join(podman.folder, 'conmon.pid');
+      await podman.detached('first', ['/bin/sleep', '1000'], ['--rm', '--conmon-pidfile', file]);
+      const conmon = Number(readFileSync(file, 'utf8'));
+      await podman.must(['kill', '--signal', 'KILL', 'first']);
+      await eventually('conmon has ended', () => !existsSync(`/proc/${conmon}`) || undefined);
+      if (runtime === undefined)
+        assert.ok(existsSync(join(podman.runDir, 'keel.sock')), 'keel has ended with it');
+      assert.equal(await podman.runtimeList(), '');
     });
 
     test('standard input', async () => {

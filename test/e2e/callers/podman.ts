@@ -139,9 +139,14 @@ export class Podman implements AsyncDisposable {
     return (await run(this.#runtimeOutside, ['list', '-q'])).stdout;
   }
 
+  /** The next command starts it anew. */
+  stopDaemon(): Promise<void> {
+    return stopWherry(this.runDir, this.#programs.outside(wherryBinary));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.run(['rm', '--all', '--force', '--time', '0']);
-    await stopWherry(this.runDir, this.#programs.outside(wherryBinary));
+    await this.stopDaemon();
     for (const path of mounts().reverse())
       if (path.startsWith(`${this.folder}/`)) await run('umount', ['--lazy', path]);
     if (this.#slice !== undefined) await must('systemctl', ['stop', this.#slice]);
