@@ -9,6 +9,7 @@ import { cgroupFile } from '../support/cgroups.ts';
 import { uniqueId } from '../support/paths.ts';
 import { eventually } from '../support/run.ts';
 import { openTool, type RuntimeTool } from '../support/runtimes.ts';
+import { handlesTerm } from '../support/signals.ts';
 
 interface State {
   ociVersion: string;
@@ -85,12 +86,9 @@ for (const name of ['wherry', 'runc'] as const) {
         const parsed = found.code === 0 ? (JSON.parse(found.stdout) as State) : undefined;
         return parsed?.status === 'running' ? parsed : undefined;
       });
-      const status = (): string => readFileSync(`/proc/${running.pid}/status`, 'utf8');
-      assert.match(status(), new RegExp(`PPid:\\t${child.pid}\\n`));
-      await eventually('the handler is set', () => {
-        const caught = BigInt(`0x${/SigCgt:\s*(\w+)/.exec(status())?.[1] ?? '0'}`);
-        return (caught & (1n << 14n)) !== 0n || undefined;
-      });
+      const status = readFileSync(`/proc/${running.pid}/status`, 'utf8');
+      assert.match(status, new RegExp(`PPid:\\t${child.pid}\\n`));
+      await handlesTerm(() => running.pid);
       child.kill('SIGTERM');
       assert.equal(await ended, 9);
     });

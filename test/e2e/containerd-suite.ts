@@ -14,6 +14,7 @@ import { Containerd, type ContainerdOptions } from '../support/containerd.ts';
 import type { ContainerdVersion } from '../support/debs.ts';
 import { uniqueId } from '../support/paths.ts';
 import { eventually, stop } from '../support/run.ts';
+import { handlesTerm } from '../support/signals.ts';
 
 export const runtime = process.env['E2E_RUNTIME'] ?? 'io.containerd.wherry.v1';
 export const isWherry = runtime.includes('wherry');
@@ -67,11 +68,7 @@ export function containerdSuite(
         'trap "echo caught; exit 7" TERM; echo ready; while :; do sleep 0.1; done',
       );
       await eventually('the task runs', async () => (await task(id))?.status === 'RUNNING' || undefined);
-      await eventually('the handler is set', async () => {
-        const pid = (await task(id))?.pid;
-        const caught = /SigCgt:\s*(\w+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? '0';
-        return (BigInt(`0x${caught}`) & (1n << 14n)) !== 0n || undefined;
-      });
+      await handlesTerm(async () => (await task(id))?.pid ?? 0);
       await containerd.mustCtr(['task', 'kill', '--signal', 'SIGTERM', id]);
       const result = await running;
       assert.equal(result.code, 7);

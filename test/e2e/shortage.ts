@@ -7,6 +7,7 @@ import type { Containerd } from '../support/containerd.ts';
 import { imageName } from '../support/image.ts';
 import { dist, uniqueId } from '../support/paths.ts';
 import { eventually, must, type RunOptions, type RunResult } from '../support/run.ts';
+import { handlesTerm } from '../support/signals.ts';
 
 export const timeout = 60_000;
 export const wherry = join(dist, 'bin/wherry');
@@ -47,6 +48,7 @@ export const leftOf = ({ runDir }: Containerd, id: string): string[] =>
   );
 
 export async function kill(containerd: Containerd, id: string): Promise<void> {
+  await handlesTerm(async () => (await containerd.tasks()).get(id)?.pid ?? 0);
   await containerd.mustCtr(['task', 'kill', '-s', 'SIGTERM', id]);
   await eventually('it is stopped', async () => (await statusOf(containerd, id)) === 'STOPPED' || undefined);
 }

@@ -20,6 +20,7 @@ import type { ContainerdVersion } from '../support/debs.ts';
 import { imageName } from '../support/image.ts';
 import { dist, uniqueId } from '../support/paths.ts';
 import { eventually, type RunResult, stop } from '../support/run.ts';
+import { handlesTerm } from '../support/signals.ts';
 import { EventLines, LifeLog } from './lines.ts';
 
 const RUNTIME = 'io.containerd.wherry.v1';
@@ -162,6 +163,7 @@ export class FaultHarness implements AsyncDisposable {
       if (status !== 'RUNNING') wrong.push(`after run it is ${status}`);
       if (pid > 0 && !existsSync(`/proc/${pid}`)) wrong.push(`its pid ${pid} is not there`);
       if (withExec) wrong.push(...(await this.#exec(id)));
+      await handlesTerm(() => pid);
       before('kill');
       check('kill', await containerd.ctr(['task', 'kill', '-s', 'SIGTERM', id]));
       await eventually('its exit is told', () => this.#own(id).includes('exit') || undefined, LIMIT);
@@ -230,6 +232,7 @@ export class FaultHarness implements AsyncDisposable {
       { timeout: LIMIT },
     );
     const [pid] = await this.#task(id);
+    await handlesTerm(() => pid);
     const started = startTime(pid);
     return async () => {
       const wrong: string[] = [];

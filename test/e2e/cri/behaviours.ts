@@ -13,6 +13,7 @@ import type { ContainerdVersion } from '../../support/debs.ts';
 import { imageName } from '../../support/image.ts';
 import { uniqueId } from '../../support/paths.ts';
 import { eventually } from '../../support/run.ts';
+import { handlesTerm } from '../../support/signals.ts';
 import { container } from './scenario.ts';
 
 const server = 'trap "exit 7" TERM; echo up; while :; do sleep 0.05; done';
@@ -130,6 +131,7 @@ export function criBehaviours(version: ContainerdVersion): void {
     test('58: container exits while containerd is down: correct exit code after restart', async () => {
       const { container, pod } = await runServer(node, 'wherry', 'away');
       const pid = await node.cri.pid(container);
+      await handlesTerm(() => pid);
       await node.restart('SIGKILL', {
         meanwhile: async () => {
           process.kill(pid, 'SIGTERM');
