@@ -5,14 +5,16 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { makeBundle, type SpecConfig } from '../support/bundle.ts';
-import { criuProgram } from '../support/criu.ts';
+import { criuProgram, linkedNumber } from '../support/criu.ts';
 import { uniqueId } from '../support/paths.ts';
 import { eventually } from '../support/run.ts';
 import { Wherry } from '../support/wherry.ts';
 
-/** Counts in a file; the number is in memory only, so a process that was started anew would begin at 1. */
-const COUNT =
-  'i=0; while :; do i=$((i+1)); echo $i > /data/count.new; mv /data/count.new /data/count; sleep 0.05; done';
+/**
+ * The number is in memory only, so a process that was started anew would begin at 1. It is told as a link's target: a file that is open
+ * at the checkpoint must be there at the restore, as it was.
+ */
+const COUNT = 'i=0; while :; do i=$((i+1)); ln -sfn $i /data/new; mv /data/new /data/count; sleep 0.05; done';
 
 for (const mode of ['wherryd', 'alone'] as const) {
   describe(`checkpoint and restore (${mode})`, () => {
@@ -32,10 +34,7 @@ for (const mode of ['wherryd', 'alone'] as const) {
         config.mounts.push({ destination: '/data', type: 'bind', source: data, options: ['rbind', 'rw'] });
         edit(config);
       });
-    const countOf = (bundle: string): number => {
-      const path = join(bundle, 'data', 'count');
-      return existsSync(path) ? Number(readFileSync(path, 'utf8')) : 0;
-    };
+    const countOf = (bundle: string): number => linkedNumber(join(bundle, 'data', 'count'));
     const beyond = (bundle: string, count: number) =>
       eventually(`a count beyond ${count}`, () => countOf(bundle) > count || undefined);
     const start = async (bundle: string, id: string) => {
@@ -69,7 +68,7 @@ for (const mode of ['wherryd', 'alone'] as const) {
       assert.equal(status, 'running');
       assert.equal(readFileSync(pidFile, 'utf8'), String(pid));
       assert.match(readFileSync(`/proc/${pid}/cgroup`, 'utf8'), new RegExp(`/${id}$`, 'm'));
-      assert.match(await wherry.must(['exec', again, 'cat', '/proc/1/cmdline']), /count\.new/);
+      assert.match(await wherry.must(['exec', again, 'cat', '/proc/1/cmdline']), /data\/new/);
       assert.deepEqual(JSON.parse(await wherry.must(['ps', '-f', 'json', again])).includes(pid), true);
       await wherry.must(['pause', again]);
       await wherry.must(['resume', again]);

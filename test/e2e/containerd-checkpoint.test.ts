@@ -1,16 +1,16 @@
 /** Checkpoint by containerd's task service, and Create from the image: with the real criu. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { Containerd } from '../support/containerd.ts';
-import { criuProgram } from '../support/criu.ts';
+import { criuProgram, linkedNumber } from '../support/criu.ts';
 import { uniqueId } from '../support/paths.ts';
 import { eventually } from '../support/run.ts';
 import { runtime } from './containerd-suite.ts';
 
-/** The number is in memory only. */
-const COUNT = 'i=0; while :; do i=$((i+1)); echo $i > /data/new; mv /data/new /data/count; sleep 0.05; done';
+/** The number is in memory only. A link has it: a file that is open at the checkpoint must be there at the restore, as it was. */
+const COUNT = 'i=0; while :; do i=$((i+1)); ln -sfn $i /data/new; mv /data/new /data/count; sleep 0.05; done';
 
 let containerd: Containerd;
 before(async () => {
@@ -23,8 +23,7 @@ test('ctr checkpoints a task, which goes on in another container from its image'
   const data = join(containerd.folder, id);
   mkdirSync(data);
   const mount = `type=bind,src=${data},dst=/data,options=rbind:rw`;
-  const count = () =>
-    existsSync(join(data, 'count')) ? Number(readFileSync(join(data, 'count'), 'utf8')) : 0;
+  const count = () => linkedNumber(join(data, 'count'));
   const beyond = (number: number) => eventually(`beyond ${number}`, () => count() > number || undefined);
   const result = await containerd.runContainer(runtime, ['-d', '--mount', mount], id, [
     '/bin/sh',

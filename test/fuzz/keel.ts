@@ -115,10 +115,10 @@ class Fuzz {
   async #crashLoop(): Promise<void> {
     const random = this.#random;
     for (let starts = 0; starts < 2; starts++) {
-      process.kill(this.#harbour.started().pid, 'SIGKILL');
+      this.#killWherryd();
       await this.#harbour.wherryd(false);
     }
-    process.kill(this.#harbour.started().pid, 'SIGKILL');
+    this.#killWherryd();
     for (let said = 0; said < ROUND; said++) {
       if (this.#peers.length < PEERS / 2) await this.#open();
       if (this.#peers.length > 0) this.#say(random.of(this.#peers));
@@ -126,6 +126,12 @@ class Fuzz {
     }
     this.#link = await this.#harbour.wherryd();
     this.#follow(this.#link);
+  }
+
+  /** keel may have done it already, over nonsense that was said last. */
+  #killWherryd(): void {
+    const { pid } = this.#harbour.started();
+    if (alive(pid)) process.kill(pid, 'SIGKILL');
   }
 
   #path(id: number): string {

@@ -1,5 +1,13 @@
 /** criu of Debian forky (older ones do not know the vDSO of new kernels), with its own loader and libraries. */
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { unpackedTree } from './debs.ts';
 
@@ -20,4 +28,13 @@ export async function criuProgram(): Promise<string> {
   chmodSync(draft, 0o755);
   renameSync(draft, script);
   return script;
+}
+
+/** The number that a symbolic link names; 0: there is none. */
+export function linkedNumber(path: string): number {
+  try {
+    return Number(readlinkSync(path));
+  } catch {
+    return 0;
+  }
 }
