@@ -37,10 +37,25 @@ export interface CgroupHost {
   absence?: Absence;
 }
 
+/** As if nothing were mounted. */
+export function noCgroups(absence?: Absence): CgroupHost {
+  const nothing = { hierarchies: [], unified: undefined, unifiedControllers: [] };
+  return { mode: 'none', ...nothing, ...(absence !== undefined && { absence }) };
+}
+
 export interface Absence {
   why: string;
   hint: string;
+  /** The caller wants none: its path is of no interest, and there is nothing to warn of. */
+  wanted?: boolean;
 }
+
+/** crun's `--cgroup-manager disabled`: the processes stay where whoever clones them is. The words are crun's. */
+export const UNWANTED: Absence = {
+  why: 'cannot set limits without cgroups (--cgroup-manager disabled)',
+  hint: 'choose another manager',
+  wanted: true,
+};
 
 const NOT_MOUNTED: Absence = {
   why: 'no cgroup filesystem is mounted',

@@ -48,6 +48,8 @@ export interface CgroupPlan {
   owner?: { uid: number; directory: string; files: readonly string[] };
   /** The container's own directories, to be removed after their descendants (see tree.ts). Parents stay. */
   remove: string[];
+  /** None was to be made. */
+  unwanted?: true;
   /** What config.json asked for that has no effect on this host: one sentence each. */
   warnings: string[];
 }
@@ -159,9 +161,13 @@ export function factsV2({ unified }: CgroupHost, fresh: boolean, probe: CgroupPr
 
 /** Who has no cgroups runs containers, but none with a limit; and none in a cgroup that is named, where there may be some for others. */
 function withoutCgroups(host: CgroupHost, { resources = {}, cgroupsPath }: CgroupRequest): CgroupPlan {
-  const { why, hint } = absenceOf(host);
-  const named = host.absence !== undefined && cgroupsPath !== '' ? 'linux.cgroupsPath' : undefined;
-  const asked = limitsV1(resources, { fresh: true, bfq: () => false }).settings[0]?.field ?? named;
+  const { why, hint, wanted } = absenceOf(host);
+  const named =
+    wanted !== true && host.absence !== undefined && cgroupsPath !== '' ? 'linux.cgroupsPath' : undefined;
+  const asked =
+    limitsV1(resources, { fresh: true, bfq: () => false }).settings[0]?.field ??
+    (Object.keys(resources.unified ?? {}).length > 0 ? 'linux.resources.unified' : undefined) ??
+    named;
   if (asked !== undefined) {
     throw new WherryError('failed-precondition', `${asked}: ${why}`, {
       path: asked,
@@ -169,11 +175,8 @@ function withoutCgroups(host: CgroupHost, { resources = {}, cgroupsPath }: Cgrou
     });
   }
   const nothing = { paths: {}, relative: {}, create: [], writes: [], procs: [], remove: [] };
-  return {
-    ...nothing,
-    cloneInto: undefined,
-    warnings: [`the container has no cgroup: ${why}`],
-  };
+  if (wanted) return { ...nothing, cloneInto: undefined, warnings: [], unwanted: true };
+  return { ...nothing, cloneInto: undefined, warnings: [`the container has no cgroup: ${why}`] };
 }
 
 /** The v1 hierarchies in mount order, then the unified one: as runc does it on hybrid hosts. */

@@ -51,6 +51,13 @@ const createFlags: readonly FlagSpec[] = [
   },
 ];
 
+const regexFlag: FlagSpec = {
+  name: 'regex',
+  short: 'r',
+  kind: 'boolean',
+  help: 'ID is an extended regular expression (regex(7)), for every container of this root whose id matches',
+};
+
 export const runcCommands: readonly CommandSpec[] = [
   {
     name: 'create',
@@ -108,6 +115,7 @@ export const runcCommands: readonly CommandSpec[] = [
         kind: 'boolean',
         help: 'to every process of the container; one that has stopped already is no error',
       },
+      regexFlag,
     ],
     arguments: [
       id,
@@ -120,6 +128,7 @@ export const runcCommands: readonly CommandSpec[] = [
     examples: [
       { line: 'kill web1', says: 'ask the program to end' },
       { line: 'kill web1 KILL', says: 'end it at once' },
+      { line: "kill --regex '^web' KILL", says: 'web1, web2 and all others whose ids begin so' },
     ],
     runc: true,
   },
@@ -133,6 +142,7 @@ export const runcCommands: readonly CommandSpec[] = [
         kind: 'boolean',
         help: 'kill a running one first; a container that does not exist is no error',
       },
+      regexFlag,
     ],
     arguments: [id],
     examples: [{ line: 'delete -f web1', says: 'whatever its state is' }],

@@ -42,7 +42,7 @@ export function createRequest(
     stdio: { stdin: '', stdout: '', stderr: '', terminal },
     noPivotRoot: flags.on('no-pivot'),
     noNewKeyring: flags.on('no-new-keyring'),
-    systemdCgroup: withSystemd(globals),
+    ...cgroupManager(globals),
     stateDir: stateDirOf(context, id),
     config: withNotifySocket(
       listening === 0 ? bundle.config : withListening(bundle.config, listening),
@@ -60,8 +60,18 @@ export function createRequest(
 }
 
 /** runc's flag or crun's. */
-export function withSystemd(globals: FlagValues): boolean {
-  return globals.on('systemd-cgroup') || globals.text('cgroup-manager') === 'systemd';
+export function cgroupManager(globals: FlagValues): Pick<CreateRequest, 'systemdCgroup' | 'noCgroup'> {
+  const manager = globals.text('cgroup-manager');
+  if (manager !== undefined && manager !== 'systemd' && globals.on('systemd-cgroup')) {
+    throw new WherryError('invalid-argument', `--cgroup-manager ${manager} contradicts --systemd-cgroup`, {
+      path: '--cgroup-manager',
+      hint: 'give one of the two',
+    });
+  }
+  return {
+    systemdCgroup: globals.on('systemd-cgroup') || manager === 'systemd',
+    ...(manager === 'disabled' && { noCgroup: true }),
+  };
 }
 
 export interface TerminalRequest {

@@ -95,8 +95,8 @@ export const globalFlags: readonly FlagSpec[] = [
     name: 'cgroup-manager',
     kind: 'choice',
     value: 'MANAGER',
-    choices: ['cgroupfs', 'systemd'],
-    help: 'who makes the cgroup; systemd is --systemd-cgroup',
+    choices: ['cgroupfs', 'systemd', 'disabled'],
+    help: "who makes the cgroup; systemd is --systemd-cgroup; disabled: nobody, the container stays in its caller's",
     fallback: 'cgroupfs',
   },
   {

@@ -1,11 +1,12 @@
 /** How a planned container comes to be: the compiler's input out of request and plan, its tape, and who plays it. */
 import { dirname } from 'node:path';
-import type { CgroupHost } from '../cgroup/hierarchy.ts';
+import { type CgroupHost, noCgroups } from '../cgroup/hierarchy.ts';
 import type { CgroupPlan } from '../cgroup/plan.ts';
 import type { Spec } from '../oci/types.ts';
 import { playError, readPage } from '../tape/outcome.ts';
 import { compileCreate } from './compile/create.ts';
 import type { CreateInput } from './compile/input.ts';
+import { hasNewNamespace } from './compile/namespaces.ts';
 import { compileBeforeRestore } from './compile/restore.ts';
 import { planRestore } from './criu/restore.ts';
 import { hasOwnPidNamespace } from './exec-context.ts';
@@ -80,7 +81,7 @@ export class Creation {
       libexec: LIBEXEC,
       stdio: await this.#planStdio(request, record, spec),
       cgroup,
-      cgroups: this.#cgroups,
+      cgroups: cgroup.unwanted && !hasNewNamespace(spec, 'cgroup') ? noCgroups() : this.#cgroups,
       seccomp: filter,
       caller,
       netDevices: await planNetDevices(spec, caller?.network),

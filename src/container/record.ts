@@ -47,7 +47,7 @@ export interface StoredContainer {
   rootfsMounts: MountSpec[];
   /** Token of its logger (binary://). */
   logger?: string;
-  cgroup: Pick<CgroupPlan, 'paths' | 'relative' | 'remove'> | undefined;
+  cgroup: Pick<CgroupPlan, 'paths' | 'relative' | 'remove' | 'unwanted'> | undefined;
   hooks?: LaterHooks;
   settings?: ProcessSettings;
 }

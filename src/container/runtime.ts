@@ -62,7 +62,7 @@ import { updateResources } from './update.ts';
 import {
   assertCgroup,
   assertHierarchy,
-  cgroupsOfCaller,
+  cgroupsOfRequest,
   cgroupsOfUser,
   USER_PARENT,
 } from './user-cgroups.ts';
@@ -251,8 +251,7 @@ export class Runtime implements ContainerRuntime {
         request.rootfsOverlay?.lower ?? rootfsOf(given, request.bundle),
         request.rootfsMounts,
       );
-      const cgroups =
-        this.#user === undefined ? this.#cgroups : cgroupsOfCaller(this.#cgroups, request.caller?.pid);
+      const cgroups = cgroupsOfRequest(this.#cgroups, request, this.#user !== undefined);
       if (request.systemdCgroup === true) assertHierarchy(cgroups);
       const unit =
         request.systemdCgroup === true ? await this.#scopes.unitOf(spec, request.key.id) : undefined;
@@ -265,7 +264,8 @@ export class Runtime implements ContainerRuntime {
       });
       // Only root may load one; and a user namespace makes no device nodes.
       if (this.#user !== undefined || this.#inUserNamespace) delete cgroup.deviceProgram;
-      record.cgroup = { paths: cgroup.paths, relative: cgroup.relative, remove: cgroup.remove };
+      const { paths, relative, remove, unwanted } = cgroup;
+      record.cgroup = { paths, relative, remove, ...(unwanted && { unwanted }) };
       for (const warning of cgroup.warnings) this.#log.warn(warning, logFields(request.key));
       record.annotations = spec.annotations ?? {};
       record.ociVersion = spec.ociVersion;

@@ -131,6 +131,8 @@ export interface CreateRequest {
   noPivotRoot?: boolean;
   noNewKeyring?: boolean;
   systemdCgroup?: boolean;
+  /** No cgroup is made: it stays in those of whoever clones it. */
+  noCgroup?: boolean;
   /** Absolute state directory; default: under the run folder by scope, namespace and id. */
   stateDir?: string;
   /** Its processes come from an image; `atStart`: only `start` restores them. */

@@ -4,9 +4,18 @@
  */
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { posix } from 'node:path';
-import { type Absence, absenceOf, below, type CgroupHost, parseProcCgroup } from '../cgroup/hierarchy.ts';
+import {
+  type Absence,
+  absenceOf,
+  below,
+  type CgroupHost,
+  noCgroups,
+  parseProcCgroup,
+  UNWANTED,
+} from '../cgroup/hierarchy.ts';
 import { WherryError } from '../errors.ts';
 import type { ContainerRecord } from './record.ts';
+import type { CreateRequest } from './types.ts';
 
 const V1: Absence = {
   why: 'an ordinary user has no cgroups where the host has cgroup v1',
@@ -19,19 +28,11 @@ const NOT_DELEGATED: Absence = {
 /** Of containers that name no cgroup: beside wherryd's own. */
 export const USER_PARENT = 'wherry';
 
-const none = (absence?: Absence): CgroupHost => ({
-  mode: 'none',
-  hierarchies: [],
-  unified: undefined,
-  unifiedControllers: [],
-  ...(absence !== undefined && { absence }),
-});
-
 /** Those that a user's containers may have: beside wherryd, or in the part of the user's own systemd, where callers mostly are. */
 export function cgroupsOfUser(host: CgroupHost, uid: number): CgroupHost {
-  if (host.mode === 'none') return none();
-  if (host.mode !== 'v2') return none(V1);
-  return [host, besideManager(host, uid)].find(isDelegated) ?? none(NOT_DELEGATED);
+  if (host.mode === 'none') return noCgroups();
+  if (host.mode !== 'v2') return noCgroups(V1);
+  return [host, besideManager(host, uid)].find(isDelegated) ?? noCgroups(NOT_DELEGATED);
 }
 
 /** As if wherryd were where the user's manager is (systemd.special(7), user@.service), from wherever it was started. */
@@ -46,12 +47,27 @@ const ELSEWHERE: Absence = {
   hint: 'call from a shell that is in the same part as wherryd (systemd-run --user --scope)',
 };
 
+const NOT_MADE: Absence = {
+  why: 'it was made with --cgroup-manager disabled',
+  hint: 'make it without that flag',
+};
+
 /** Who clones the init, the caller or keel beside us, may put it only into cgroups of a part that it is in itself. */
 export function cgroupsOfCaller(host: CgroupHost, caller: number = process.pid): CgroupHost {
   const { unified } = host;
   if (unified === undefined) return host;
   const part = posix.dirname(unified.own);
-  return part === '/' || `${cgroupOf(caller)}/`.startsWith(`${part}/`) ? host : none(ELSEWHERE);
+  return part === '/' || `${cgroupOf(caller)}/`.startsWith(`${part}/`) ? host : noCgroups(ELSEWHERE);
+}
+
+/** Those that a container may be planned in; `ofUser`: wherryd is an ordinary user's. */
+export function cgroupsOfRequest(
+  host: CgroupHost,
+  { noCgroup, caller }: Pick<CreateRequest, 'noCgroup' | 'caller'>,
+  ofUser: boolean,
+): CgroupHost {
+  if (noCgroup) return noCgroups(UNWANTED);
+  return ofUser ? cgroupsOfCaller(host, caller?.pid) : host;
 }
 
 /** Path in the unified hierarchy; '' of a process that is gone. */
@@ -83,10 +99,15 @@ export function hasCgroup({ cgroup }: Pick<ContainerRecord, 'cgroup'>): boolean 
 /** Says for what a cgroup would be needed, and why there is none. */
 export function assertCgroup(record: ContainerRecord, host: CgroupHost, act: string): void {
   if (hasCgroup(record)) return;
-  const { why, hint } = host.mode === 'none' ? absenceOf(host) : ELSEWHERE;
+  const { why, hint } = reasonOf(record, host);
   throw new WherryError('failed-precondition', `cannot ${act}: the container has no cgroup: ${why}`, {
     hint,
   });
+}
+
+function reasonOf({ cgroup }: ContainerRecord, host: CgroupHost): Absence {
+  if (cgroup?.unwanted) return NOT_MADE;
+  return host.mode === 'none' ? absenceOf(host) : ELSEWHERE;
 }
 
 /** The systemd driver has nothing to drive. */

@@ -10,7 +10,7 @@ import { parseCpus, parseMemory, parsePids } from '../../oci/limits.ts';
 import type { Spec } from '../../oci/types.ts';
 import { assertFolder } from '../bundle.ts';
 import { type CommandContext, callerPath, keyOf, stateDirOf } from '../context.ts';
-import { callerContext, withSystemd } from '../create-request.ts';
+import { callerContext, cgroupManager } from '../create-request.ts';
 import { runInForeground } from '../foreground.ts';
 import { checkId, makeId } from '../ids.ts';
 import { type LaunchFolder, makeLaunchFolder, removeLaunchFolder } from '../launch-folder.ts';
@@ -51,7 +51,7 @@ export async function launchCommand(context: CommandContext): Promise<number> {
       rootfsMounts: [],
       rootfsOverlay: folder.view ? { lower: '/' } : undefined,
       stdio: { stdin: '', stdout: '', stderr: '', terminal },
-      systemdCgroup: withSystemd(context.globals),
+      ...cgroupManager(context.globals),
       stateDir: stateDirOf(context, id),
       dockerStatus: true,
       config,

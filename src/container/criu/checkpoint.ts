@@ -85,7 +85,8 @@ async function requestOf(
     root: record.rootfs,
     logFile: LOG,
     logLevel: LOG_LEVEL,
-    cgroupsMode: options.cgroupsMode ?? 'default',
+    // Those of its caller are not the container's to make.
+    cgroupsMode: options.cgroupsMode ?? (record.cgroup?.unwanted ? 'ignore' : 'default'),
     parentImage: options.parentPath,
     trackMemory: options.parentPath !== undefined,
     freezeCgroup,

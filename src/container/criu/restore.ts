@@ -69,7 +69,7 @@ export async function planRestore(input: CreateInput, options: RestoreOptions): 
     logLevel: LOG_LEVEL,
     evasiveDevices: true,
     restoreSibling: true,
-    cgroupsMode: options.cgroupsMode ?? 'default',
+    cgroupsMode: options.cgroupsMode ?? (input.cgroup.unwanted ? 'ignore' : 'default'),
     cgroupRoots: Object.entries(input.cgroup.relative).map(([key, value]) => ({ key, value })),
     externalMounts: await restoredMounts({
       spec: input.spec,

@@ -1,9 +1,5 @@
 /** Flags of runc and crun that Wherry does not take, or takes in another way, each with its reason: all of them are refused by name. */
 export const flagsNotTaken: Readonly<Record<string, string>> = {
-  'crun delete -r': 'one call deletes one container; crun takes a pattern for many, which callers do not use',
-  'crun delete --regex': 'as -r',
-  'crun kill -r': 'one call signals one container',
-  'crun kill --regex': 'as -r',
   'crun checkpoint --network-lock': 'takes its value as in crun, whose help leaves it out',
   'crun restore --network-lock': 'as for checkpoint',
 };

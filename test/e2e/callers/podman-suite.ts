@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { cgroupFile } from '../../support/cgroups.ts';
+import { cgroupFile, cgroupRoots } from '../../support/cgroups.ts';
 import { imageName } from '../../support/image.ts';
 import { eventually } from '../../support/run.ts';
 import { firstTime } from '../../support/trixie.ts';
@@ -137,6 +137,22 @@ export function podmanBehaviours(name: string, options: PodmanOptions): void {
       assert.equal(memory, String(64 << 20));
       assert.equal(cgroupFile(pid, 'pids', 'pids.max'), '50');
       await podman.must(['rm', '--force', '--time', '0', 'limited']);
+    });
+
+    test('no cgroups of its own', async () => {
+      const started = await podman.run([
+        ...['run', '-d', '--name', 'free', '--cgroups', 'disabled', imageName, '/bin/sleep', '1000'],
+      ]);
+      assert.equal(started.code, 0, started.stderr);
+      const id = started.stdout.trim();
+      assert.deepEqual(
+        cgroupRoots().filter((root) => existsSync(join(root, `libpod-${id}`))),
+        [],
+      );
+      assert.equal((await podman.run(['exec', 'free', '/bin/true'])).code, 0);
+      await podman.must(['stop', '-t', '0', 'free']);
+      assert.equal(await podman.inspect('free', '{{.State.ExitCode}}'), '137');
+      await podman.must(['rm', 'free']);
     });
 
     test('user, hostname, environment, work folder, limits of the process', async () => {

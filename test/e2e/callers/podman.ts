@@ -79,6 +79,7 @@ export class Podman implements AsyncDisposable {
         'events_logger = "file"',
         'lock_type = "file"',
         `cgroup_manager = "${options.systemd === true ? 'systemd' : 'cgroupfs'}"`,
+        `runtime_supports_nocgroup = ["${basename(this.runtime)}"]`,
       ].join('\n'),
     );
     writeFileSync(

@@ -7,14 +7,7 @@ import { peers } from '../../support/debs.ts';
 import { temporaryFolder, uniqueId } from '../../support/paths.ts';
 import { Wherry } from '../../support/wherry.ts';
 import { type AllowedDifference, allowedDifferences } from './allowed-differences.ts';
-import { type Fields, playScenario } from './scenario.ts';
-
-/** crun 1.8.1 refuses hosts with both kinds of cgroups: it gets a view without the second. */
-const withoutUnified = [
-  ...['unshare', '--mount', '--propagation', 'private', 'sh', '-c'],
-  'if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi; exec "$@"',
-  'sh',
-];
+import { type Fields, playScenario, withoutUnified } from './scenario.ts';
 
 test('Wherry, installed as runc, answers as runc and crun do', async () => {
   const { runc, crun, crunLibraries } = await peers(['bookworm']);
