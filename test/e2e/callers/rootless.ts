@@ -1,4 +1,7 @@
-/** podman as an ordinary user, who is known in a copy of /etc only, which stands over the machine's own in a private mount namespace. */
+/**
+ * podman as an ordinary user. 4.3 is the machine's own suite's: the user is known in a copy of /etc only, which stands over the machine's own in a
+ * private mount namespace. 5.4 runs in a tree of trixie, which has the user in its own /etc.
+ */
 import {
   appendFileSync,
   chmodSync,
@@ -15,36 +18,32 @@ import { peers } from '../../support/debs.ts';
 import { imageName, writeImage } from '../../support/image.ts';
 import { temporaryFolder, wherryBinary } from '../../support/paths.ts';
 import { must, type RunOptions, type RunResult, run } from '../../support/run.ts';
+import { Trixie } from '../../support/trixie.ts';
 import { CallerPrograms, loadImage, mark } from './packages.ts';
 
 const ID = 4242;
+const asUser = ['--reuid', String(ID), '--regid', String(ID), '--clear-groups'];
+const RANGE = 'sailor:300000:65536';
+
+export type Suite = 'bookworm' | 'trixie';
+
+/** Where the user lives. */
+interface Home {
+  podman: string;
+  conmon: string;
+  /** Words that run what follows as the user. */
+  words: readonly string[];
+  end(): Promise<void>;
+}
 
 export class RootlessPodman implements AsyncDisposable {
   readonly folder: string;
-  readonly #command: readonly string[];
+  readonly #home: Home;
   readonly #env: NodeJS.ProcessEnv;
 
-  private constructor(folder: string, programs: CallerPrograms) {
+  private constructor(folder: string, home: Home) {
     this.folder = folder;
-    for (const name of ['home', 'xdg', 'root', 'run', 'tmp', 'bin'])
-      mkdirSync(join(folder, name), { mode: 0o755 });
-    cpSync('/etc', join(folder, 'etc'), {
-      recursive: true,
-      verbatimSymlinks: true,
-      preserveTimestamps: true,
-    });
-    const entry = (name: string, line: string) => appendFileSync(join(folder, 'etc', name), `${line}\n`);
-    entry('passwd', `sailor:x:${ID}:${ID}::${folder}/home:/bin/sh`);
-    entry('group', `sailor:x:${ID}:`);
-    for (const name of ['subuid', 'subgid'])
-      writeFileSync(join(folder, 'etc', name), 'sailor:300000:65536\n');
-    // They are allowed more than their caller; the copy must be, too.
-    for (const name of ['newuidmap', 'newgidmap']) {
-      copyFileSync(programs.path(name), join(folder, 'bin', name));
-      chmodSync(join(folder, 'bin', name), 0o4755);
-    }
-    const conmon = programs.script(join(folder, 'bin/conmon'), programs.path('conmon'), {});
-    const podman = programs.script(join(folder, 'bin/podman'), programs.path('podman'), {});
+    this.#home = home;
     writeFileSync(
       join(folder, 'containers.conf'),
       [
@@ -53,7 +52,7 @@ export class RootlessPodman implements AsyncDisposable {
         'netns = "host"',
         'log_driver = "k8s-file"',
         '[engine]',
-        `conmon_path = ["${conmon}"]`,
+        `conmon_path = ["${home.conmon}"]`,
         'events_logger = "file"',
         'lock_type = "file"',
         'cgroup_manager = "cgroupfs"',
@@ -64,21 +63,6 @@ export class RootlessPodman implements AsyncDisposable {
       `[storage]\ndriver = "vfs"\ngraphroot = "${folder}/root"\nrunroot = "${folder}/run"\nrootless_storage_path = "${folder}/root"\n`,
     );
     writeFileSync(join(folder, 'policy.json'), '{"default": [{"type": "insecureAcceptAnything"}]}');
-    const script = `mount --bind '${folder}/etc' /etc && exec "$@"`;
-    this.#command = [
-      ...['--mount', '--propagation', 'private', 'sh', '-c', script, 'sh'],
-      ...['setpriv', '--reuid', String(ID), '--regid', String(ID), '--clear-groups'],
-      ...[
-        podman,
-        '--root',
-        join(folder, 'root'),
-        '--runroot',
-        join(folder, 'run'),
-        '--tmpdir',
-        join(folder, 'tmp'),
-      ],
-      ...['--runtime', process.env['CALLERS_RUNTIME'] ?? wherryBinary],
-    ];
     this.#env = {
       PATH: `${folder}/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
       HOME: join(folder, 'home'),
@@ -86,25 +70,48 @@ export class RootlessPodman implements AsyncDisposable {
       XDG_RUNTIME_DIR: join(folder, 'xdg'),
       CONTAINERS_CONF: join(folder, 'containers.conf'),
       CONTAINERS_STORAGE_CONF: join(folder, 'storage.conf'),
+      PODMAN_IGNORE_CGROUPSV1_WARNING: '1',
       ...mark(),
     };
   }
 
   /** With the busybox image loaded. */
-  static async start(): Promise<RootlessPodman> {
-    const podman = new RootlessPodman(temporaryFolder(), await CallerPrograms.open());
-    const { folder } = podman;
-    await writeImage((await peers(['bookworm'])).busybox, join(folder, 'image.tar'));
+  static async start(suite: Suite): Promise<RootlessPodman> {
+    const folder = temporaryFolder();
     chmodSync(folder, 0o755);
-    for (const name of ['home', 'xdg', 'root', 'run', 'tmp'])
-      await must('chown', [`${ID}:${ID}`, join(folder, name)]);
-    chmodSync(join(folder, 'xdg'), 0o700);
-    await podman.must(loadImage(folder));
-    return podman;
+    for (const name of ['home', 'xdg', 'root', 'run', 'tmp', 'bin'])
+      mkdirSync(join(folder, name), { mode: 0o755 });
+    const home = await (suite === 'trixie' ? inTrixie(folder) : onBookworm(folder));
+    const podman = new RootlessPodman(folder, home);
+    try {
+      await writeImage((await peers(['bookworm'])).busybox, join(folder, 'image.tar'));
+      for (const name of ['home', 'xdg', 'root', 'run', 'tmp'])
+        await must('chown', [`${ID}:${ID}`, join(folder, name)]);
+      chmodSync(join(folder, 'xdg'), 0o700);
+      await podman.must(loadImage(folder));
+      return podman;
+    } catch (error) {
+      await podman[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   run(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-    return run('unshare', [...this.#command, ...args], { env: this.#env, ...options });
+    const { folder } = this;
+    const [program = '', ...words] = this.#home.words;
+    const own = [
+      '--root',
+      join(folder, 'root'),
+      '--runroot',
+      join(folder, 'run'),
+      '--tmpdir',
+      join(folder, 'tmp'),
+    ];
+    const runtime = ['--runtime', process.env['CALLERS_RUNTIME'] ?? wherryBinary];
+    return run(program, [...words, this.#home.podman, ...own, ...runtime, ...args], {
+      env: this.#env,
+      ...options,
+    });
   }
 
   async must(args: readonly string[], options: RunOptions = {}): Promise<string> {
@@ -121,11 +128,53 @@ export class RootlessPodman implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.run(['rm', '--all', '--force', '--time', '0']);
     // It keeps the user namespace for the next call.
-    const keeper = join(this.folder, 'tmp/pause.pid');
-    if (existsSync(keeper)) {
+    for (const keeper of ['tmp/pause.pid', 'xdg/libpod/tmp/pause.pid'].map((name) =>
+      join(this.folder, name),
+    )) {
+      if (!existsSync(keeper)) continue;
       const pid = Number(readFileSync(keeper, 'utf8'));
       if (readFileSync(`/proc/${pid}/environ`, 'utf8').includes(this.folder)) process.kill(pid, 'SIGKILL');
     }
+    await this.#home.end();
     rmSync(this.folder, { recursive: true, force: true });
   }
+}
+
+async function onBookworm(folder: string): Promise<Home> {
+  const programs = await CallerPrograms.open();
+  cpSync('/etc', join(folder, 'etc'), { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
+  const entry = (name: string, line: string) => appendFileSync(join(folder, 'etc', name), `${line}\n`);
+  entry('passwd', `sailor:x:${ID}:${ID}::${folder}/home:/bin/sh`);
+  entry('group', `sailor:x:${ID}:`);
+  for (const name of ['subuid', 'subgid']) writeFileSync(join(folder, 'etc', name), `${RANGE}\n`);
+  // They are allowed more than their caller; the copy must be, too.
+  for (const name of ['newuidmap', 'newgidmap']) {
+    copyFileSync(programs.path(name), join(folder, 'bin', name));
+    chmodSync(join(folder, 'bin', name), 0o4755);
+  }
+  const script = `mount --bind '${folder}/etc' /etc && exec "$@"`;
+  const own = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', script, 'sh'];
+  return {
+    conmon: programs.script(join(folder, 'bin/conmon'), programs.path('conmon'), {}),
+    podman: programs.script(join(folder, 'bin/podman'), programs.path('podman'), {}),
+    words: [...own, 'setpriv', ...asUser],
+    async end() {},
+  };
+}
+
+async function inTrixie(folder: string): Promise<Home> {
+  const trixie = await Trixie.enter(folder);
+  const shell = trixie.script(join(folder, 'shell'), '/bin/sh');
+  const known = [
+    `echo 'sailor:x:${ID}:${ID}::${folder}/home:/bin/sh' >> /etc/passwd`,
+    `echo 'sailor:x:${ID}:' >> /etc/group`,
+    `echo ${RANGE} | tee /etc/subuid > /etc/subgid`,
+  ];
+  await must(shell, ['-c', known.join(' && ')]);
+  return {
+    conmon: '/usr/bin/conmon',
+    podman: '/usr/bin/podman',
+    words: [trixie.script(join(folder, 'as-user'), '/usr/bin/setpriv'), ...asUser],
+    end: () => trixie[Symbol.asyncDispose](),
+  };
 }

@@ -1,0 +1,81 @@
+/** What podman does as an ordinary user, of any version: Wherry is called in podman's user namespace, where no daemon of the node could act. */
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { eventually } from '../../support/run.ts';
+import { firstTime } from '../../support/trixie.ts';
+import { RootlessPodman, type Suite } from './rootless.ts';
+
+export function rootlessPodman(name: string, suite: Suite): void {
+  describe(name, { timeout: firstTime }, () => {
+    let podman: RootlessPodman;
+    before(
+      async () => {
+        podman = await RootlessPodman.start(suite);
+      },
+      { timeout: firstTime },
+    );
+    after(() => podman?.[Symbol.asyncDispose]());
+
+    const shell = (script: string, flags: readonly string[] = []) =>
+      podman.container(['--rm', ...flags], ['/bin/sh', '-c', script]);
+
+    test('root inside is the user outside; exit code and output', async () => {
+      const result = await shell('id -u; echo err >&2; touch /tmp/x && exit 4');
+      assert.equal(result.code, 4, result.stderr);
+      assert.equal(result.stdout, '0\n');
+      assert.match(result.stderr, /err\n$/);
+    });
+
+    test('/dev has the usual devices', async () => {
+      const result = await shell(
+        'for d in null zero full random urandom tty; do test -c /dev/$d || echo no $d; done; echo x > /dev/null',
+      );
+      assert.deepEqual({ code: result.code, stdout: result.stdout }, { code: 0, stdout: '' }, result.stderr);
+    });
+
+    test("the user's own id inside (keep-id)", async () => {
+      assert.equal((await shell('id -u; id -g', ['--userns', 'keep-id'])).stdout, '4242\n4242\n');
+    });
+
+    test('a terminal, and a network of its own', async () => {
+      assert.match((await shell('tty', ['-t'])).stdout, /^\/dev\/pts\/0\s*$/);
+      assert.match(
+        (await shell('ip -o link', ['--network', 'none'])).stdout,
+        /^1: lo: <LOOPBACK,UP,LOWER_UP>/,
+      );
+    });
+
+    test('a program that is not there: 127', async () => {
+      assert.equal((await podman.container(['--rm'], ['/not/there'])).code, 127);
+    });
+
+    test('in the background: logs, exec, stop, start, kill, rm', async () => {
+      const script = 'trap "exit 7" TERM; echo started; while :; do sleep 0.05; done';
+      const started = await podman.container(['-d', '--name', 'life'], ['/bin/sh', '-c', script]);
+      assert.equal(started.code, 0, started.stderr);
+      await eventually(
+        'its first words',
+        async () => (await podman.must(['logs', 'life'])).includes('started') || undefined,
+      );
+      const pid = await podman.must(['inspect', '--format', '{{.State.Pid}}', 'life']);
+      assert.equal(statSync(`/proc/${pid}`).uid, 4242);
+      const exec = await podman.run(['exec', 'life', '/bin/sh', '-c', 'echo in; exit 5']);
+      assert.deepEqual([exec.code, exec.stdout], [5, 'in\n']);
+      await podman.must(['stop', '-t', '20', 'life']);
+      assert.equal(await podman.must(['inspect', '--format', '{{.State.ExitCode}}', 'life']), '7');
+      await podman.must(['start', 'life']);
+      await podman.must(['kill', 'life']);
+      assert.equal(await podman.must(['wait', 'life']), '137');
+      await podman.must(['rm', 'life']);
+    });
+
+    test('no daemon was started, no state stays', () => {
+      if (process.env['CALLERS_RUNTIME'] !== undefined) return;
+      const run = join(podman.folder, 'xdg/wherry');
+      assert.ok(!existsSync(join(run, 'keel.sock')));
+      assert.deepEqual(readdirSync(join(run, 'daemonless/containers/local/default')), []);
+    });
+  });
+}
