@@ -28,6 +28,8 @@ export interface UserOptions {
   helpers?: boolean;
   /** The user has an entry in /etc/passwd. */
   known?: boolean;
+  /** Mode of /dev/net/tun: 0666 from udev, other where there is none. */
+  tun?: number;
 }
 
 /** Ends by itself when nobody ends it. */
@@ -81,15 +83,23 @@ export class OrdinaryUser implements AsyncDisposable {
         chmodSync(at('bin', name), 0o4755);
       }
     }
-    await user.#enter();
+    await user.#enter(options.tun);
     return user;
   }
 
   /** What the user's programs live in: without what other tests have mounted in /tmp, which changes how `launch` shows it. */
-  async #enter(): Promise<void> {
+  async #enter(tun?: number): Promise<void> {
+    const node = join(this.folder, 'tun');
     const script = [
       `awk '$5 ~ "^/tmp/" { print $5 }' /proc/self/mountinfo | tac | xargs -r umount --lazy`,
       `mount --bind '${this.folder}/etc' /etc`,
+      ...(tun === undefined
+        ? []
+        : [
+            `mknod -m ${tun.toString(8)} '${node}' c 10 200`,
+            'mkdir -p /dev/net && touch /dev/net/tun',
+            `mount --bind '${node}' /dev/net/tun`,
+          ]),
       `echo`,
       `exec sleep ${LIFETIME_S}`,
     ].join(' && ');

@@ -15,7 +15,7 @@ import { runInForeground } from '../foreground.ts';
 import { checkId, makeId } from '../ids.ts';
 import { type LaunchFolder, makeLaunchFolder, removeLaunchFolder } from '../launch-folder.ts';
 import { FOLDER, type Launches, REMOVE } from '../launched/launches.ts';
-import { findPasta, networkFiles, pastaHooks } from '../launched/network.ts';
+import { explainPasta, findPasta, networkFiles, pastaHooks } from '../launched/network.ts';
 import { capabilities, environment, volumes } from '../launched/options.ts';
 import { assertSameView } from '../namespaces.ts';
 import { invalidValue } from '../parse.ts';
@@ -72,6 +72,8 @@ export async function launchCommand(context: CommandContext): Promise<number> {
     const waitFlags = terminal ? 0 : WaitFlags.KILL_IF_UNHANDLED;
     const caller = { ...callerContext(session), relayConsole: terminal };
     return await runInForeground(context, { ...request, caller }, { waitFlags, keep: false });
+  } catch (error) {
+    throw flags.text('network') === 'pasta' ? explainPasta(error) : error;
   } finally {
     if (!left) await leaveNothing(context, id, folder);
   }
@@ -172,7 +174,7 @@ async function launchConfig(
   }
   // The view of the host has the host's own files already, which the host's network needs.
   if (network === 'pasta' || (network === 'host' && rootfs !== undefined))
-    mounts.unshift(...(await networkFiles(folder, spec.hostname ?? id)));
+    mounts.unshift(...(await networkFiles(folder, spec.hostname ?? id, network)));
   spec.mounts = [...(spec.mounts ?? []), ...mounts];
   if (flags.on('detach'))
     spec.annotations = { [FOLDER]: folder, ...(flags.on('rm') && { [REMOVE]: 'true' }) };

@@ -5,7 +5,7 @@
  * startContainer             by the init, in its root and as its user, after start and before the program
  * poststart, poststop        on the host, in a tape of their own
  */
-import { AT_FDCWD, O_CLOEXEC, O_CREAT, O_EXCL, O_WRONLY } from '../../linux/constants.ts';
+import { AT_FDCWD, O_CLOEXEC, O_CREAT, O_EXCL, O_WRONLY, PR_SET_DUMPABLE } from '../../linux/constants.ts';
 import type { Hook, Spec } from '../../oci/types.ts';
 import type { AssembledTape } from '../../tape/assemble.ts';
 import type { Reg } from '../../tape/refs.ts';
@@ -56,14 +56,30 @@ export function runCreateHooks(program: Program, input: CreateInput, meeting: Re
   // Its own copy of the player's end would hide the player's death.
   if (meeting !== undefined) program.close(meeting.player);
   if (meeting !== undefined && hasHostHooks(input.spec)) {
+    // No process of the container is there yet, but where it joins some.
+    const alone = ['user', 'pid'].every((one) =>
+      (input.spec.linux?.namespaces ?? []).every(({ type, path }) => type !== one || path === undefined),
+    );
+    const shown = input.unprivileged === true && alone;
+    // An ordinary user's hook that is to open /proc/PID/ns/net: who is root may look anyhow.
+    if (shown) setVisible(program, true);
     program.step('hooks', 'wait for the hooks on the host');
     meetPlayer(program, meeting.init);
+    if (shown) setVisible(program, false);
   }
   const hooks = input.spec.hooks?.createContainer ?? [];
   if (hooks.length === 0) return;
   const pid = program.tape.syscall('getpid', []);
   const state = stateOf(input, 'creating');
   runHooks(program, { kind: 'createContainer', hooks, state, pid, cwd: input.bundle });
+}
+
+function setVisible(program: Program, visible: boolean): void {
+  program.step(
+    'hooks',
+    visible ? 'let hooks of the user look into this process' : 'let nobody look into it any more',
+  );
+  program.tape.syscall('prctl', [PR_SET_DUMPABLE, visible ? 1 : 0, 0, 0, 0]);
 }
 
 /** The file for the outcome of startContainer hooks; opened on the host, where the container's user could not. */
