@@ -1,8 +1,9 @@
 /*
  * keel: parent of every container that wherryd manages, owner of the sockets, supervisor of wherryd. One thread, one
- * epoll loop, nothing that blocks. keel.c start and loop · keel_conn.c sockets · keel_calls.c calls that wait ·
- * keel_answer.c what is answered without wherryd · keel_link.c wherryd and its orders · keel_upgrade.c another program
- * in the place of this one · keel_proc.c players, containers and their exits. What a frame carries: docs/internals.md.
+ * epoll loop, nothing that blocks. keel.c start and loop · keel_listen.c listeners · keel_conn.c connections ·
+ * keel_calls.c calls that wait · keel_answer.c what is answered without wherryd · keel_link.c wherryd and its orders ·
+ * keel_upgrade.c another program in the place of this one · keel_proc.c players, containers and their exits ·
+ * keel_*_state.c what is handed on then. What a frame carries: docs/internals.md.
  */
 #ifndef WHERRY_KEEL_H
 #define WHERRY_KEEL_H
@@ -48,12 +49,14 @@ void keel_done(void);  /* wherryd has ended after keel_end */
 void keel_save(struct state *s);
 void keel_load(struct state_reader *s);
 
-/* keel_conn.c */
+/* keel_listen.c */
 int listener_open(uint64_t id, const char *path); /* a ttrpc listener; 0 or -errno */
 int listener_close(uint64_t id);
 int own_socket_open(void); /* keel.sock; 0 or -errno */
 void listeners_close(void); /* all of them, and the paths away */
 void accept_when_ready(void); /* takes connections while wherryd is up, leaves them in the backlog else */
+
+/* keel_conn.c */
 void conns_pause(bool paused);
 void conns_close(void);
 void conn_send(uint64_t id, const uint8_t *bytes, size_t n);

@@ -1,58 +1,26 @@
-/* Sockets: listeners, connections, and cutting what comes in into whole frames. */
+/* Connections, and cutting what comes in into whole frames. */
 #define _GNU_SOURCE
-#include "keel.h"
-#include "guard.h"
-#include "keel_calls.h"
-#include "state.h"
+#include "keel_conn.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "guard.h"
+
 #define TTRPC_MAX (TTRPC_HEADER + (4u << 20))
-#define BACKLOG 4096
 #define CALLS_MAX (16u << 20) /* bytes of unanswered calls; the connection is not read on then */
 #define TOLD_MAX 5 /* wherryds that may die over one call */
 
-struct listener {
-    struct source source;
-    uint64_t id;
-    uint8_t kind;
-    char path[sizeof ((struct sockaddr_un *)0)->sun_path];
-    struct listener *next;
-};
-
-struct conn {
-    struct source source;
-    uint64_t id; /* serial << 20 | descriptor */
-    uint64_t listener;
-    struct ucred peer;
-    uint8_t kind;
-    bool finishing;
-    bool acting; /* a client whose command has begun: it cannot begin again */
-    struct calls calls;
-    struct cutter cutter;
-    struct buf out;
-};
-
-static struct listener *listeners;
-static struct conn **conns; /* by descriptor */
-static size_t conns_size;
-static uint64_t serial;
+struct conn **conns;
+size_t conns_size;
+uint64_t serial;
 static bool paused;
 static const char *refusal; /* wherryd does not come up: what callers are told */
 
-static void accept_again(struct timer *t);
-static struct timer full = {.fire = accept_again};
-
-/* --- connections --- */
-
-static void conn_events(struct conn *c)
+void conn_events(struct conn *c)
 {
     bool read = c->finishing || (!paused && c->calls.bytes < CALLS_MAX);
     watch(&c->source, (read ? EPOLLIN : 0) | (buf_len(&c->out) ? EPOLLOUT : 0));
@@ -74,7 +42,7 @@ static void conn_close(struct conn *c, bool report)
     idle_check();
 }
 
-static struct conn *conn_by_id(uint64_t id)
+struct conn *conn_by_id(uint64_t id)
 {
     size_t fd = id & 0xfffff;
     return fd < conns_size && conns[fd] && conns[fd]->id == id ? conns[fd] : NULL;
@@ -221,8 +189,7 @@ static void tell_open(const struct conn *c)
     tell(FROM_KEEL_CONN_OPEN, c->id, &who, sizeof who, NULL, 0);
 }
 
-/* A connection in its place; NULL: no memory, and fd is closed. */
-static struct conn *conn_new(int fd, uint8_t kind)
+struct conn *conn_new(int fd, uint8_t kind)
 {
     if ((size_t)fd >= conns_size) {
         size_t size = (size_t)fd * 2;
@@ -250,7 +217,7 @@ static struct conn *conn_new(int fd, uint8_t kind)
     return c;
 }
 
-static void conn_open(int fd, const struct listener *l, const struct ucred *peer)
+void conn_open(int fd, const struct listener *l, const struct ucred *peer)
 {
     struct conn *c = conn_new(fd, l->kind);
     if (!c)
@@ -380,254 +347,7 @@ void conns_close(void)
             conn_close(conns[fd], false);
 }
 
-/* --- listeners --- */
-
-static void accept_again(struct timer *t)
+bool conns_taken(void)
 {
-    (void)t;
-    accept_when_ready();
-}
-
-void accept_when_ready(void)
-{
-    bool open = (keel.ready || refusal) && !paused && !full.at;
-    for (struct listener *l = listeners; l; l = l->next)
-        watch(&l->source, open ? EPOLLIN : 0);
-}
-
-static void listener_ready(struct source *s, uint32_t events)
-{
-    struct listener *l = (struct listener *)s;
-    struct ucred peer;
-    socklen_t size = sizeof peer;
-    (void)events;
-    int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0) {
-        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-            log_line("error", "msg=\"cannot accept: %s\" path=\"%s\"", strerror(errno), l->path);
-            timer_set(&full, 100);
-            accept_when_ready();
-        }
-        return;
-    }
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || (peer.uid && peer.uid != geteuid())) {
-        log_line("warn", "msg=\"connection refused: not our user\" path=\"%s\" uid=%u", l->path, peer.uid);
-        close(fd);
-        return;
-    }
-    conn_open(fd, l, &peer);
-}
-
-static int listener_add(uint64_t id, uint8_t kind, const char *path)
-{
-    struct listener *l = calloc(1, sizeof *l);
-    int fd = l ? listen_at(path, BACKLOG) : -ENOMEM;
-    if (fd < 0) {
-        free(l);
-        return fd;
-    }
-    *l = (struct listener){.source = {.fd = fd, .ready = listener_ready}, .id = id, .kind = kind, .next = listeners};
-    strcpy(l->path, path);
-    listeners = l;
-    watch(&l->source, 0);
-    accept_when_ready();
-    return 0;
-}
-
-static struct listener **listener_at(uint64_t id)
-{
-    struct listener **p = &listeners;
-    while (*p && ((*p)->kind != CONNECTION_KIND_TTRPC || (*p)->id != id))
-        p = &(*p)->next;
-    return p;
-}
-
-int listener_open(uint64_t id, const char *path)
-{
-    char folder[sizeof ((struct listener *)0)->path];
-    for (struct listener *l = listeners; l; l = l->next) {
-        bool same = l->kind == CONNECTION_KIND_TTRPC && l->id == id;
-        if (same && strcmp(l->path, path))
-            return -EEXIST;
-        if (!strcmp(l->path, path) && l->kind == CONNECTION_KIND_TTRPC) {
-            l->id = id; /* a wherryd that died before it could write the old one down */
-            return 0;
-        }
-        if (!strcmp(l->path, path))
-            return -EADDRINUSE;
-    }
-    const char *slash = strrchr(path, '/');
-    if (path[0] != '/' || strlen(path) >= sizeof folder)
-        return path[0] == '/' ? -ENAMETOOLONG : -EINVAL;
-    memcpy(folder, path, (size_t)(slash - path));
-    folder[slash - path] = 0;
-    int failed = folder[0] ? make_dirs(folder, 0700) : 0;
-    if (failed)
-        return failed;
-    int fd = unix_connect(path, SOCK_NONBLOCK);
-    if (fd >= 0)
-        close(fd);
-    if (fd >= 0 || fd == -EAGAIN)
-        return -EADDRINUSE;
-    if (fd == -ECONNREFUSED)
-        unlink(path);
-    return listener_add(id, CONNECTION_KIND_TTRPC, path);
-}
-
-static void listener_drop(struct listener **at)
-{
-    struct listener *l = *at;
-    *at = l->next;
-    unlink(l->path);
-    unwatch(&l->source);
-    free(l);
-}
-
-int listener_close(uint64_t id)
-{
-    struct listener **at = listener_at(id);
-    if (!*at)
-        return -ENOENT;
-    listener_drop(at);
-    return 0;
-}
-
-int own_socket_open(void)
-{
-    char path[4096];
-    snprintf(path, sizeof path, "%s/keel.sock", keel.run_dir);
-    unlink(path);
-    return listener_add(0, CONNECTION_KIND_CLIENT, path);
-}
-
-void listeners_close(void)
-{
-    char path[4096];
-    while (listeners)
-        listener_drop(&listeners);
-    snprintf(path, sizeof path, "%s/grpc.sock", keel.run_dir);
-    unlink(path);
-    close(grpc_socket);
-}
-
-/* --- handing on --- */
-
-enum { RECORD_LISTENER = 10, RECORD_CONN = 11, RECORD_CALL = 12 };
-
-static void save_conn(struct state *s, const struct conn *c)
-{
-    const struct buf *out = &c->out, *partial = &c->cutter.partial;
-    state_record(s, RECORD_CONN);
-    state_fd(s, c->source.fd);
-    state_u64(s, c->id);
-    state_u64(s, c->listener);
-    state_u32(s, (uint32_t)c->peer.pid);
-    state_u32(s, c->peer.uid);
-    state_u32(s, c->peer.gid);
-    state_u32(s, c->kind);
-    state_u32(s, (uint32_t)(c->finishing | c->acting << 1));
-    state_u64(s, c->cutter.skip);
-    state_bytes(s, out->data + out->head, buf_len(out));
-    state_bytes(s, partial->data + partial->head, buf_len(partial));
-    for (const struct call *call = c->calls.first; call; call = call->next) {
-        state_record(s, RECORD_CALL);
-        state_u64(s, c->id);
-        state_u32(s, call->told);
-        state_u32(s, call->acted);
-        state_u64(s, call->until);
-        state_bytes(s, call->frame, call->size);
-    }
-}
-
-void conns_save(struct state *s)
-{
-    for (const struct listener *l = listeners; l; l = l->next) {
-        state_record(s, RECORD_LISTENER);
-        state_u64(s, serial);
-        state_fd(s, l->source.fd);
-        state_u64(s, l->id);
-        state_u32(s, l->kind);
-        state_text(s, l->path);
-    }
-    for (size_t fd = 0; fd < conns_size; fd++)
-        if (conns[fd])
-            save_conn(s, conns[fd]);
-}
-
-static void load_listener(struct state_reader *s, bool check)
-{
-    struct listener *l = calloc(1, sizeof *l);
-    serial = get_u64(&s->record);
-    int fd = state_get_fd(s);
-    uint64_t id = get_u64(&s->record);
-    uint8_t kind = (uint8_t)get_u32(&s->record);
-    if (l)
-        get_str(&s->record, l->path, sizeof l->path);
-    s->record.bad |= !l;
-    if (check || !l) {
-        free(l);
-        return;
-    }
-    l->source = (struct source){.fd = fd, .ready = listener_ready};
-    l->id = id;
-    l->kind = kind;
-    l->next = listeners;
-    listeners = l;
-    watch(&l->source, 0);
-}
-
-static void load_conn(struct state_reader *s, bool check)
-{
-    struct reader *r = &s->record;
-    size_t unsent, begun;
-    int fd = state_get_fd(s);
-    uint64_t id = get_u64(r), listener = get_u64(r);
-    struct ucred peer = {.pid = (pid_t)get_u32(r)};
-    peer.uid = get_u32(r);
-    peer.gid = get_u32(r);
-    uint8_t kind = (uint8_t)get_u32(r);
-    uint32_t bits = get_u32(r);
-    uint64_t skip = get_u64(r);
-    const uint8_t *out = state_get_bytes(s, &unsent), *partial = state_get_bytes(s, &begun);
-    struct conn *c = check || r->bad || fd < 0 ? NULL : conn_new(fd, kind);
-    if (!c)
-        return;
-    c->id = id;
-    c->listener = listener;
-    c->peer = peer;
-    c->finishing = bits & 1;
-    c->acting = bits & 2;
-    c->cutter.skip = skip;
-    if (!buf_put(&c->out, out, unsent) || !buf_put(&c->cutter.partial, partial, begun))
-        shutdown(fd, SHUT_RDWR);
-    conn_events(c);
-}
-
-static void load_call(struct state_reader *s, bool check)
-{
-    size_t n;
-    uint64_t id = get_u64(&s->record);
-    uint32_t told = get_u32(&s->record), acted = get_u32(&s->record);
-    uint64_t until = get_u64(&s->record);
-    const uint8_t *frame = state_get_bytes(s, &n);
-    struct conn *c = check || s->record.bad ? NULL : conn_by_id(id);
-    bool ttrpc = c && c->kind == CONNECTION_KIND_TTRPC;
-    struct call *call = c && n >= (ttrpc ? TTRPC_HEADER : HEADER_SIZE) ? call_add(&c->calls, frame, n, ttrpc) : NULL;
-    if (!call)
-        return;
-    call->told = told;
-    call->acted = acted;
-    call->until = until;
-    conn_events(c);
-}
-
-bool conns_load(struct state_reader *s, uint32_t type, bool check)
-{
-    if (type == RECORD_LISTENER)
-        load_listener(s, check);
-    else if (type == RECORD_CONN)
-        load_conn(s, check);
-    else if (type == RECORD_CALL)
-        load_call(s, check);
-    return type >= RECORD_LISTENER && type <= RECORD_CALL;
+    return (keel.ready || refusal) && !paused;
 }
