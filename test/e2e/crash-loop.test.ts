@@ -12,7 +12,7 @@ import { eventually, follow, must, run } from '../support/run.ts';
 const runtime = 'io.containerd.wherry.v1';
 const timeout = 120_000;
 /** Ends with 7 on SIGTERM. */
-const program = ['/bin/sh', '-c', 'trap "exit 7" TERM; while :; do sleep 0.02; done'];
+const program = ['/bin/sh', '-c', 'trap "exit 7" TERM; sleep 1000 & wait'];
 const reason = 'its disk is full of sand';
 
 for (const version of ['2.1', '1.6'] as const) {

@@ -16,7 +16,7 @@ import { eventually } from '../../support/run.ts';
 import { handlesTerm } from '../../support/signals.ts';
 import { container } from './scenario.ts';
 
-const server = 'trap "exit 7" TERM; echo up; while :; do sleep 0.05; done';
+const server = 'trap "exit 7" TERM; echo up; sleep 100000 & wait';
 
 /** `CRI_PODS=200`: so many pods over a restart of containerd. */
 const PODS = Number(process.env['CRI_PODS'] ?? 20);

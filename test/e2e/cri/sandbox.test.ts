@@ -15,7 +15,7 @@ import { eventually, must, stop } from '../../support/run.ts';
 import { leftovers, stateOf } from './behaviours.ts';
 import { container } from './scenario.ts';
 
-const server = 'trap "exit 7" TERM; echo up; while :; do sleep 0.05; done';
+const server = 'trap "exit 7" TERM; echo up; sleep 100000 & wait';
 
 describe('the sandbox service, containerd 2.1', () => {
   let node: CriNode;

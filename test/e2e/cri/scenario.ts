@@ -23,7 +23,7 @@ const sharing: readonly NamespaceOption[] = [
 const MIB = 1024 * 1024;
 /** Pods that are worked on at the same time. */
 const PARALLEL = 4;
-const server = 'trap "echo bye; exit 7" TERM; echo out; echo err >&2; while :; do sleep 0.05; done';
+const server = 'trap "echo bye; exit 7" TERM; echo out; echo err >&2; sleep 100000 & wait';
 
 export function container(name: string, script: string, namespaces: NamespaceOption = {}): ContainerConfig {
   return {
