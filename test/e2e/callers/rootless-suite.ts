@@ -71,6 +71,20 @@ export function rootlessPodman(name: string, suite: Suite): void {
       await podman.must(['rm', 'life']);
     });
 
+    test('healthcheck; exec with a terminal', async () => {
+      const flags = ['--health-cmd', 'test -e /tmp/well', '--health-interval', 'disable'];
+      const started = await podman.container(['-d', '--name', 'health', ...flags], ['/bin/sleep', '1000']);
+      assert.equal(started.code, 0, started.stderr);
+      assert.equal((await podman.run(['healthcheck', 'run', 'health'])).code, 1);
+      await podman.must(['exec', 'health', '/bin/touch', '/tmp/well']);
+      assert.equal((await podman.run(['healthcheck', 'run', 'health'])).code, 0);
+      assert.match(
+        await podman.must(['exec', '-t', 'health', '/bin/sh', '-c', 'test -t 1 && tty']),
+        /^\/dev\/pts\//,
+      );
+      await podman.must(['rm', '--force', '--time', '0', 'health']);
+    });
+
     test('no daemon was started, no state stays', () => {
       if (process.env['CALLERS_RUNTIME'] !== undefined) return;
       const run = join(podman.folder, 'xdg/wherry');
