@@ -97,8 +97,7 @@ export class OrdinaryUser implements AsyncDisposable {
         ? []
         : [
             `mknod -m ${tun.toString(8)} '${node}' c 10 200`,
-            'mkdir -p /dev/net && touch /dev/net/tun',
-            `mount --bind '${node}' /dev/net/tun`,
+            `{ [ ! -e /dev/net/tun ] || mount --bind '${node}' /dev/net/tun; }`,
           ]),
       `echo`,
       `exec sleep ${LIFETIME_S}`,

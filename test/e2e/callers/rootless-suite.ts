@@ -1,6 +1,7 @@
 /** What podman does as an ordinary user, of any version: Wherry is called in podman's user namespace, where no daemon of the node could act. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readlinkSync, statSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { eventually } from '../../support/run.ts';
@@ -69,6 +70,24 @@ export function rootlessPodman(name: string, suite: Suite): void {
       await podman.must(['kill', 'life']);
       assert.equal(await podman.must(['wait', 'life']), '137');
       await podman.must(['rm', 'life']);
+    });
+
+    test("podman's own network by pasta: a server of the host is reached", {
+      skip:
+        (suite === 'bookworm' && 'it has none yet') ||
+        (!existsSync('/dev/net/tun') && 'no /dev/net/tun here'),
+    }, async () => {
+      const server = createServer((socket) => socket.end('hello from the host\n'));
+      await new Promise<void>((resolve) => server.listen(0, resolve));
+      const { port } = server.address() as { port: number };
+      try {
+        const script = `nc host.containers.internal ${port} < /dev/null; readlink /proc/self/ns/net`;
+        const { stdout, stderr } = await shell(script, ['--network', 'pasta']);
+        assert.match(stdout, /^hello from the host\nnet:\[\d+\]\n$/, stderr);
+        assert.ok(!stdout.includes(readlinkSync('/proc/self/ns/net')));
+      } finally {
+        server.close();
+      }
     });
 
     test('healthcheck; exec with a terminal', async () => {

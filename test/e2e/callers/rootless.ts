@@ -14,7 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { peers } from '../../support/debs.ts';
+import { peers, unpackedDebs } from '../../support/debs.ts';
 import { imageName, writeImage } from '../../support/image.ts';
 import { temporaryFolder, wherryBinary } from '../../support/paths.ts';
 import { must, type RunOptions, type RunResult, run } from '../../support/run.ts';
@@ -31,6 +31,8 @@ export type Suite = 'bookworm' | 'trixie';
 interface Home {
   podman: string;
   conmon: string;
+  /** Lines of containers.conf, of its part [engine]. */
+  settings: readonly string[];
   /** Words that run what follows as the user. */
   words: readonly string[];
   end(): Promise<void>;
@@ -53,6 +55,7 @@ export class RootlessPodman implements AsyncDisposable {
         'log_driver = "k8s-file"',
         '[engine]',
         `conmon_path = ["${home.conmon}"]`,
+        ...home.settings,
         'events_logger = "file"',
         'lock_type = "file"',
         'cgroup_manager = "cgroupfs"',
@@ -155,6 +158,7 @@ async function onBookworm(folder: string): Promise<Home> {
   const script = `mount --bind '${folder}/etc' /etc && exec "$@"`;
   const own = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', script, 'sh'];
   return {
+    settings: [],
     conmon: programs.script(join(folder, 'bin/conmon'), programs.path('conmon'), {}),
     podman: programs.script(join(folder, 'bin/podman'), programs.path('podman'), {}),
     words: [...own, 'setpriv', ...asUser],
@@ -169,10 +173,15 @@ async function inTrixie(folder: string): Promise<Home> {
     `echo 'sailor:x:${ID}:${ID}::${folder}/home:/bin/sh' >> /etc/passwd`,
     `echo 'sailor:x:${ID}:' >> /etc/group`,
     `echo ${RANGE} | tee /etc/subuid > /etc/subgid`,
+    // Where there is udev everybody may open it.
+    `mknod -m 666 '${folder}/tun' c 10 200`,
+    `{ [ ! -e /dev/net/tun ] || mount --bind '${folder}/tun' /dev/net/tun; }`,
   ];
+  const pasta = join(await unpackedDebs('trixie', ['passt']), 'usr/bin');
   await must(shell, ['-c', known.join(' && ')]);
   return {
     conmon: '/usr/bin/conmon',
+    settings: [`helper_binaries_dir = ["${pasta}", "/usr/lib/podman", "/usr/libexec/podman"]`],
     podman: '/usr/bin/podman',
     words: [trixie.script(join(folder, 'as-user'), '/usr/bin/setpriv'), ...asUser],
     end: () => trixie[Symbol.asyncDispose](),
