@@ -420,7 +420,6 @@ export class Runtime implements ContainerRuntime {
       await this.#execs.forgetAll(record);
       await this.#removeAll(record, context);
       if (record.logger !== undefined) await this.#loggers.stop(record.logger);
-      await this.#poststop(record, context);
     } catch (error) {
       record.deleting = false;
       this.#keepExit(record);
@@ -828,6 +827,9 @@ export class Runtime implements ContainerRuntime {
     // The event first: what it tells is true as soon as the directory is gone, and who asks again then is told from it. keel
     // remembers the exit until the release.
     fault('delete.removed');
+    // Before anybody hears of it, because who hears may remove the bundle, in which they run; and before the state goes: if wherryd dies over
+    // them, the next delete runs them.
+    if (record.deleting) await this.#poststop(record, context);
     if (record.deleting) this.#emit({ type: 'deleted', state: record.snapshot(), exit: exitOf(record) });
     fault('delete.told');
     this.#store.remove(record.dir, record.key);

@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { makeBundle, type SpecConfig } from '../../support/bundle.ts';
 import { uniqueId } from '../../support/paths.ts';
+import { eventually } from '../../support/run.ts';
 import { openTool, type RuntimeTool } from '../../support/runtimes.ts';
 
 const hostKinds = ['prestart', 'createRuntime', 'createContainer', 'poststart', 'poststop'] as const;
@@ -211,6 +212,19 @@ describe('hooks', () => {
     );
   });
 
+  test('poststop hooks run before the state goes and the deletion is told, so a death of wherryd does not lose them', async () => {
+    const id = uniqueId('stays');
+    const state = join(wherry.env['WHERRY_RUN_DIR'] ?? '', 'containers/local/default', id, 'state.json');
+    const seen = join(wherry.folder, `${id}.seen`);
+    const { bundle } = await bundleWith(wherry, id, ['/bin/true'], () => ({
+      poststop: [{ path: '/bin/sh', args: ['sh', '-c', `test -e ${state}; echo $? > ${seen}`] }],
+    }));
+    const result = await wherry.run(['run', '-b', bundle, id]);
+    assert.equal(result.code, 0, result.stderr);
+    assert.equal(readFileSync(seen, 'utf8'), '0\n');
+    assert.equal(existsSync(state), false);
+  });
+
   test('a hook that takes too long is killed with its children', async () => {
     const id = uniqueId('late');
     const mark = `100.${process.pid}`;
@@ -222,14 +236,16 @@ describe('hooks', () => {
     const result = await wherry.run(['run', '-b', bundle, id]);
     assert.equal(result.code, 1);
     assert.match(result.stderr, /hooks\.createRuntime\[0\]: timed out and was killed/);
-    const left = readdirSync('/proc').filter((pid) => {
-      try {
-        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(mark);
-      } catch {
-        return false;
-      }
-    });
-    assert.deepEqual(left, []);
+    const left = () =>
+      readdirSync('/proc').filter((pid) => {
+        try {
+          return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(mark);
+        } catch {
+          return false;
+        }
+      });
+    // A signal is sent, and a moment later it has killed.
+    await eventually('nobody is left', () => left().length === 0 || undefined);
   });
 
   test('a hook that cannot be executed or dies by a signal says so', async () => {
