@@ -8,6 +8,7 @@ import { Containerd } from '../support/containerd.ts';
 import { imageName } from '../support/image.ts';
 import { dist, temporaryFolder, uniqueId } from '../support/paths.ts';
 import { eventually, follow, must, run } from '../support/run.ts';
+import { handlesTerm } from '../support/signals.ts';
 
 const runtime = 'io.containerd.wherry.v1';
 const timeout = 120_000;
@@ -76,6 +77,7 @@ for (const version of ['2.1', '1.6'] as const) {
         'it runs',
         async () => (await tasks()).get(waiting)?.status === 'RUNNING' || undefined,
       );
+      for (const id of [a, waiting]) await handlesTerm(async () => (await tasks()).get(id)?.pid ?? 0);
       await containerd.mustCtr(['task', 'exec', '-d', '--exec-id', 'e1', a, '/bin/sleep', '1000']);
       const listed = await containerd.mustCtr(['task', 'ps', a]);
       const before = await tasks();

@@ -1,6 +1,6 @@
 /** Detached containers of `launch`: logs, attach, stop, wait, rm, ps, stats, inspect; and that they outlive wherryd. */
 import assert from 'node:assert/strict';
-import { readdirSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { makeBundle } from '../support/bundle.ts';
@@ -234,6 +234,11 @@ describe('detached containers', () => {
       return /^30 100$/m.test(await terminal.screen()) ? true : undefined;
     });
     await terminal.type('sleep 1000', 'Enter');
+    // While the shell still edits its line, Ctrl-C is a key of it and no signal to what comes.
+    await eventually('it sleeps', async () => {
+      const pids = JSON.parse(await wherry.must(['ps', '--format', 'json', id])) as number[];
+      return pids.some((pid) => readFileSync(`/proc/${pid}/comm`, 'utf8') === 'sleep\n') || undefined;
+    });
     await terminal.type('C-c');
     await terminal.type('echo after=$?', 'Enter');
     await terminal.shows(/^after=130$/m);

@@ -77,7 +77,10 @@ for (const version of ['1.6', '2.1'] as const) {
       await kill();
       assert.equal((await ender).code, 0);
       assert.equal((await ending).code, 9);
-      for (const one of [name, late]) assert.deepEqual(told(one), ['exec-added', 'exec-started', 'exit']);
+      for (const one of [name, late]) {
+        await eventually('its exit is told', () => told(one).includes('exit') || undefined);
+        assert.deepEqual(told(one), ['exec-added', 'exec-started', 'exit']);
+      }
     });
   });
 }

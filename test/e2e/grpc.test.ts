@@ -2,14 +2,14 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createReadStream, existsSync } from 'node:fs';
+import { createReadStream, existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { after, before, describe, test } from 'node:test';
 import { buf } from '../support/buf.ts';
 import { makeBundle } from '../support/bundle.ts';
 import { uniqueId } from '../support/paths.ts';
-import { eventually, must, type RunResult, run, stop } from '../support/run.ts';
+import { eventually, follow, must, type RunResult, run, stop } from '../support/run.ts';
 import { Wherry } from '../support/wherry.ts';
 
 const tasks = 'containerd.task.v3.Task';
@@ -137,17 +137,20 @@ describe('gRPC with buf curl', () => {
 
   test('a stream of one container ends with OK when it exits', async () => {
     const id = uniqueId('end');
-    const bundle = await makeBundle(wherry.folder, id, ['/bin/sh', '-c', 'sleep 0.5'], (config) => {
+    const script = 'until [ -e /end ]; do sleep 0.05; done';
+    const bundle = await makeBundle(wherry.folder, id, ['/bin/sh', '-c', script], (config) => {
       config.linux['cgroupsPath'] = `/${id}`;
     });
     await call(`${tasks}/Create`, { id, bundle });
-    const stream = raw('wherry.v1.Runtime/StreamStats', { id, interval: '0.1s' }, [
-      `containerd-namespace: ${namespace}`,
-    ]);
     await call(`${tasks}/Start`, { id });
-    const result = await stream;
-    assert.equal(result.code, 0, result.stderr);
-    assert.match(result.stdout, /"last":\s*true/);
+    const request = JSON.stringify({ id, namespace, interval: '0.1s' });
+    const method = 'http://localhost/wherry.v1.Runtime/StreamStats';
+    const stream = follow(spawn(buf, [...flags(), '-d', request, method], { cwd: '/' }));
+    await eventually('it has begun', () => stream.text.includes('"sequence"') || undefined);
+    writeFileSync(join(bundle, 'rootfs/end'), '');
+    await eventually('it ends', () => stream.code !== undefined || undefined);
+    assert.equal(stream.code, 0, stream.text);
+    assert.match(stream.text, /"last":\s*true/);
     await call(`${tasks}/Delete`, { id });
   });
 

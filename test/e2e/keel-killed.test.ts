@@ -1,8 +1,9 @@
 /** keel is killed under running containers: containerd learns of each, and nothing of them is left. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { below } from '../support/below.ts';
 import { allCgroups, mounts } from '../support/cgroups.ts';
 import { Containerd } from '../support/containerd.ts';
 import { TaskEvents } from '../support/cri/events.ts';
@@ -44,8 +45,6 @@ describe(`keel is killed with ${CONTAINERS} running containers`, () => {
         'nothing is left',
         async () => {
           const tasks = (await containerd.mustCtr(['task', 'ls', '-q'])).split('\n');
-          const below = (path: string) =>
-            existsSync(path) ? (readdirSync(path, { recursive: true }) as string[]) : [];
           const names = [
             ...tasks,
             ...pids.filter(isAlive).map((pid) => `${ids[0]}: process ${pid}`),

@@ -18,7 +18,22 @@ import { dist, temporaryFolder, uniqueId } from '../support/paths.ts';
 import { eventually, must, type RunResult, run } from '../support/run.ts';
 
 const timeout = 60_000;
-const alive = (pid: number): boolean => existsSync(`/proc/${pid}`);
+/** A zombie is dead: its new parent has yet to reap it. */
+const alive = (pid: number): boolean => {
+  try {
+    return !/^State:\tZ/m.test(readFileSync(`/proc/${pid}/status`, 'latin1'));
+  } catch {
+    return false;
+  }
+};
+/** wherryd ends by itself when keel has gone. */
+const kill = (pid: number): void => {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    assert.equal((error as NodeJS.ErrnoException).code, 'ESRCH');
+  }
+};
 
 describe('a run folder from before a power loss', { timeout: 120_000 }, () => {
   let folder: string;
@@ -65,7 +80,7 @@ describe('a run folder from before a power loss', { timeout: 120_000 }, () => {
       wherryd: { pid: number };
     };
     // All at once, and keel first: nobody writes anything down.
-    for (const pid of [status.keel.pid, status.wherryd.pid]) process.kill(pid, 'SIGKILL');
+    for (const pid of [status.keel.pid, status.wherryd.pid]) kill(pid);
     for (const { pid } of [foreign, dead, torn, empty]) {
       process.kill(pid, 'SIGKILL');
       await eventually('it is gone', () => !alive(pid) || undefined);

@@ -1,7 +1,7 @@
 /** What tests of a shortage (descriptors, room) share: containers under containerd that end with 7 on SIGTERM and leave nothing. */
 import assert from 'node:assert/strict';
-import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { below } from '../support/below.ts';
 import { allCgroups, mounts } from '../support/cgroups.ts';
 import type { Containerd } from '../support/containerd.ts';
 import { imageName } from '../support/image.ts';
@@ -43,9 +43,7 @@ export async function statusOf(containerd: Containerd, id: string): Promise<stri
 
 /** Mounts, cgroups and files of the run folder that bear its name. */
 export const leftOf = ({ runDir }: Containerd, id: string): string[] =>
-  [...mounts(), ...allCgroups(), ...(readdirSync(runDir, { recursive: true }) as string[])].filter((path) =>
-    path.includes(id),
-  );
+  [...mounts(), ...allCgroups(), ...below(runDir)].filter((path) => path.includes(id));
 
 export async function kill(containerd: Containerd, id: string): Promise<void> {
   await handlesTerm(async () => (await containerd.tasks()).get(id)?.pid ?? 0);

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { mounts, removeCgroup } from './cgroups.ts';
 import { type ContainerdVersion, peers, suiteOf } from './debs.ts';
 import { imageName, writeImage } from './image.ts';
-import { bin, cache, temporaryFolder, uniqueId } from './paths.ts';
+import { bin, temporaryFolder, uniqueId } from './paths.ts';
 import { eventually, must, type RunOptions, type RunResult, run, stop } from './run.ts';
 import { stopWherry } from './wherry.ts';
 
@@ -154,13 +154,10 @@ export class Containerd implements AsyncDisposable {
   }
 
   async #importImage(busybox: string): Promise<void> {
-    const image = join(cache, `image-${process.pid}.tar`);
+    const image = join(this.folder, 'busybox.tar');
     await writeImage(busybox, image);
-    try {
-      await must(this.ctrPath, [...this.globalFlags, 'image', 'import', image]);
-    } finally {
-      rmSync(image);
-    }
+    await must(this.ctrPath, [...this.globalFlags, 'image', 'import', image], { timeout: 120_000 });
+    rmSync(image);
   }
 
   get ctrPath(): string {
@@ -253,6 +250,16 @@ async function unmountBelow(folder: string): Promise<void> {
   for (const point of points.reverse()) await run('umount', [point]);
 }
 
+/**
+ * containerd's own, 2 to 5 s, are for a machine that has time: on a busy one a task whose shim answers later is UNKNOWN in a list, and a shim that
+ * is slow to answer a containerd that starts is taken for dead.
+ */
+const timeouts = `[timeouts]
+  "io.containerd.timeout.shim.load" = "60s"
+  "io.containerd.timeout.shim.cleanup" = "60s"
+  "io.containerd.timeout.task.state" = "60s"
+  "io.containerd.timeout.metrics.shimstats" = "60s"`;
+
 function configuration(version: ContainerdVersion, folder: string, cri: string | undefined): string {
   const disabled = [
     ...(cri === undefined ? ['grpc.v1.cri', 'cri.v1.images', 'cri.v1.runtime', 'nri.v1.nri'] : []),
@@ -269,5 +276,6 @@ disabled_plugins = [${disabled.map((name) => `"io.containerd.${name}"`).join(', 
   address = "${join(folder, 'c.sock')}"
 [debug]
   level = "info"
+${timeouts}
 ${cri ?? ''}`;
 }

@@ -4,16 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import {
-  closeSync,
-  constants,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  writeFileSync,
-} from 'node:fs';
+import { closeSync, constants, cpSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Client, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
 import { BootstrapResult } from '../../shim/gen/containerd/runtime/bootstrap/v1/bootstrap.ts';
@@ -174,6 +165,7 @@ export class ShimCaller implements AsyncDisposable {
   readonly #events: ChildProcess;
   readonly #made: Made[] = [];
   readonly #logs: number[] = [];
+  #base: Promise<string> | undefined;
   #seen = '';
 
   constructor(containerd: Containerd, options: { grpc?: boolean; binary?: string; service?: string } = {}) {
@@ -243,8 +235,8 @@ export class ShimCaller implements AsyncDisposable {
     args: readonly string[],
     edit: (config: SpecConfig) => void = () => {},
   ): Promise<string> {
-    const base = join(this.folder, 'base');
-    if (!existsSync(base)) await makeBundle(this.folder, 'base', ['/bin/true']);
+    this.#base ??= makeBundle(this.folder, 'base', ['/bin/true']);
+    const base = await this.#base;
     const bundle = join(this.folder, id);
     mkdirSync(join(bundle, 'rootfs'), { recursive: true, mode: 0o711 });
     const config = JSON.parse(readFileSync(join(base, 'config.json'), 'utf8')) as SpecConfig;
@@ -331,7 +323,8 @@ export class ShimCaller implements AsyncDisposable {
 
   /** Of one container, in the order in which they came. */
   events(id: string): ShimEvent[] {
-    return this.#seen.split('\n').flatMap((line) => {
+    const whole = this.#seen.split('\n').slice(0, -1);
+    return whole.flatMap((line) => {
       const found = / (\/tasks\/[a-z-]+) (\{.*\})$/.exec(line);
       if (found === null || !line.includes(`"${id}"`)) return [];
       return [{ topic: found[1] ?? '', fields: JSON.parse(found[2] ?? '{}') as Record<string, unknown> }];

@@ -3,9 +3,10 @@
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { below } from '../../support/below.ts';
 import { allCgroups, mounts } from '../../support/cgroups.ts';
 import type { PodConfig } from '../../support/cri/client.ts';
 import { CriNode, type Handler } from '../../support/cri/node.ts';
@@ -13,7 +14,6 @@ import type { ContainerdVersion } from '../../support/debs.ts';
 import { imageName } from '../../support/image.ts';
 import { uniqueId } from '../../support/paths.ts';
 import { eventually } from '../../support/run.ts';
-import { handlesTerm } from '../../support/signals.ts';
 import { container } from './scenario.ts';
 
 const server = 'trap "exit 7" TERM; echo up; sleep 100000 & wait';
@@ -27,10 +27,14 @@ export interface Running {
   container: string;
 }
 
+/** Its first word is in its log, so it hears SIGTERM. */
 export async function runServer(node: CriNode, handler: Handler, name: string): Promise<Running> {
   const config = node.podConfig(name);
   const pod = await node.cri.runPod(config, handler);
-  return { config, pod, container: await node.cri.run(pod, container('server', server), config) };
+  const id = await node.cri.run(pod, container('server', server), config);
+  const log = join(config.log_directory, 'server.log');
+  await eventually('it is up', () => /stdout F up\n$/.test(readFileSync(log, 'utf8')) || undefined);
+  return { config, pod, container: id };
 }
 
 export function criBehaviours(version: ContainerdVersion): void {
@@ -131,7 +135,6 @@ export function criBehaviours(version: ContainerdVersion): void {
     test('58: container exits while containerd is down: correct exit code after restart', async () => {
       const { container, pod } = await runServer(node, 'wherry', 'away');
       const pid = await node.cri.pid(container);
-      await handlesTerm(() => pid);
       await node.restart('SIGKILL', {
         meanwhile: async () => {
           process.kill(pid, 'SIGTERM');
@@ -189,10 +192,6 @@ export function stateOf(pid: number): string {
 /** Mounts, cgroups, state folders and bundles that are named after one of the ids. */
 export function leftovers(node: CriNode, ids: readonly string[]): string[] {
   const { runDir, folder } = node.containerd;
-  const below = (path: string): string[] =>
-    existsSync(path)
-      ? (readdirSync(path, { recursive: true }) as string[]).map((name) => join(path, name))
-      : [];
   const files = [
     ...below(join(runDir, 'containers')),
     ...below(join(folder, 'state/io.containerd.runtime.v2.task')),

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { NamespaceOption } from '../../support/cri/client.ts';
 import { CriNode, type Handler } from '../../support/cri/node.ts';
-import { must } from '../../support/run.ts';
+import { eventually, must } from '../../support/run.ts';
 import { container } from './scenario.ts';
 
 const mappings = [{ host_id: 200_000, container_id: 0, length: 65_536 }];
@@ -64,7 +64,8 @@ for (const [version, handler] of [
         assert.equal(statSync(join(volume, 'new')).uid, 0);
       }
       assert.equal(await inside('echo > /root/written; stat -c %u /root/written; hostname'), '0 userns');
-      assert.match(readFileSync(join(config.log_directory, 'inside.log'), 'utf8'), /stdout F 0\n/);
+      const log = join(config.log_directory, 'inside.log');
+      await eventually('its words', () => /stdout F 0\n/.test(readFileSync(log, 'utf8')) || undefined);
       await cri.removePod(pod);
     });
 

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { CriNode, handlers } from '../../support/cri/node.ts';
 import type { ContainerdVersion } from '../../support/debs.ts';
+import { handlesTerm } from '../../support/signals.ts';
 import { runServer } from './behaviours.ts';
 import { container } from './scenario.ts';
 
@@ -50,6 +51,7 @@ describe('59: upgrade and downgrade with running pods', () => {
         [joined, 8],
         [late.container, 7],
       ] as const) {
+        await handlesTerm(() => cri.pid(id));
         await cri.stop(id, 20);
         assert.equal((await cri.status(id)).exit_code, code);
       }
@@ -103,6 +105,7 @@ describe("59: from containerd's own shim to Wherry and back", () => {
           'here\n',
           node.containerd.tail(),
         );
+        await handlesTerm(() => cri.pid(id));
         await cri.stop(id, 20);
         assert.equal((await cri.status(id)).exit_code, code);
       }

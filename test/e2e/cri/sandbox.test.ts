@@ -12,6 +12,7 @@ import type { NamespaceOption } from '../../support/cri/client.ts';
 import { CriNode } from '../../support/cri/node.ts';
 import { bin, uniqueId } from '../../support/paths.ts';
 import { eventually, must, stop } from '../../support/run.ts';
+import { handlesTerm } from '../../support/signals.ts';
 import { leftovers, stateOf } from './behaviours.ts';
 import { container } from './scenario.ts';
 
@@ -56,6 +57,7 @@ describe('the sandbox service, containerd 2.1', () => {
     assert.equal((await cri.podStatus(pod)).state, 'SANDBOX_READY');
     assert.equal(await cri.pid(one), pid);
     assert.equal((await cri.execSync(one, ['/bin/echo', 'after'])).stdout, 'after\n');
+    await handlesTerm(() => pid);
     await cri.stop(one, 20);
     assert.equal((await cri.status(one)).exit_code, 7);
     await cri.removePod(pod);

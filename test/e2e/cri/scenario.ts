@@ -77,7 +77,11 @@ export async function playPods(node: CriNode, handler: Handler, count: number): 
       `job ${index} ends`,
       async () => (await cri.status(job)).state === 'CONTAINER_EXITED' || undefined,
     );
-    await eventually('the server is up', () => /stderr F err/.test(log(config, 'server')) || undefined);
+    const words = () => log(config, 'server');
+    await eventually(
+      'the server is up',
+      () => (/stderr F err/.test(words()) && /stdout F out/.test(words())) || undefined,
+    );
     const name = `pod ${index}`;
     const status = await cri.call<Verbose>('PodSandboxStatus', { pod_sandbox_id: id, verbose: true });
     note(name, { status: status.status, info: JSON.parse(status.info['info'] ?? '{}') });
@@ -112,6 +116,10 @@ export async function playPods(node: CriNode, handler: Handler, count: number): 
     note('a program that is not there', await outcome(runMissing(node, first)));
   }
 
+  await each(async ({ server, job }) => {
+    await events.until('/tasks/delete', job);
+    await events.settled(server);
+  });
   const told = await events.end();
   await node.restart('SIGTERM');
   events = await TaskEvents.start(node.containerd);

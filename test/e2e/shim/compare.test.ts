@@ -219,6 +219,9 @@ async function scenario(caller: ShimCaller, stream: EventStream): Promise<Record
     found[`file ${name}`] = known(readFileSync(join(bundle, name), 'utf8'));
   await ask('delete', 'Delete', {});
   await ask('deleted', 'State', {});
+  const own = () => stream.seen.filter(({ event }) => event?.value.includes(id));
+  // Before the shutdown: containerd's own shim may end before it has told its last event.
+  await eventually('the last event', () => own().some(({ topic }) => topic === '/tasks/delete') || undefined);
   await ask('shutdown', 'Shutdown', {});
   const deletion = await caller.delete(id);
   found['delete output'] = [
@@ -226,8 +229,6 @@ async function scenario(caller: ShimCaller, stream: EventStream): Promise<Record
     deletion.stderr,
     known(DeleteResponse.decode(Buffer.from(deletion.stdout, 'latin1'))),
   ];
-  const own = () => stream.seen.filter(({ event }) => event?.value.includes(id));
-  await eventually('the last event', () => own().some(({ topic }) => topic === '/tasks/delete') || undefined);
   found['event topics'] = own().map(({ topic }) => topic);
   own().forEach(({ topic, event, namespace }, index) => {
     const name = (event?.typeUrl ?? '').replace('containerd.events.', '');

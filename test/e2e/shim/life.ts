@@ -87,8 +87,8 @@ export function lifeBehaviours(world: World): void {
     slow.catch(() => undefined);
     await eventually('its hook runs', () => existsSync(`${gate}.in`) || undefined);
     for (let round = 0; round < 20; round++) {
-      assert.equal((await pause.client.call('State', { id: pause.id }, 2000)).status, Status.RUNNING);
-      assert.notEqual((await pause.client.call('Connect', { id: pause.id }, 2000)).taskPid, 0);
+      assert.equal((await pause.client.call('State', { id: pause.id })).status, Status.RUNNING);
+      assert.notEqual((await pause.client.call('Connect', { id: pause.id })).taskPid, 0);
     }
     assert.equal(created, false);
     writeFileSync(gate, '');
@@ -265,7 +265,7 @@ export function lifeBehaviours(world: World): void {
     const first = client.call('Delete', { id });
     first.catch(() => undefined);
     const other = await sleeper('meanwhile');
-    assert.equal((await other.client.call('State', { id: other.id }, 2000)).status, Status.RUNNING);
+    assert.equal((await other.client.call('State', { id: other.id })).status, Status.RUNNING);
     await world.caller.remove(other);
     assert.ok(mounts().includes(join(bundle, 'rootfs')));
     writeFileSync(gate, '');

@@ -66,7 +66,7 @@ test('a process that attaches itself is in the cgroup in every hierarchy', async
 
 test('stats and pids of a process at work', async () => {
   await using cgroup = apply('stats', { pids: { limit: 20 }, memory: { limit: 134_217_728 } });
-  const pid = await cgroup.start('i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exec sleep 600');
+  const pid = await cgroup.start('while :; do :; done');
   const reader = openCgroupReader(cgroup.plan.paths, host.mode);
   const before = reader.sample();
   assert.equal(before.version, unified ? 2 : 1);

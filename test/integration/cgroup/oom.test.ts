@@ -1,13 +1,13 @@
 /** Kills for want of memory, on whichever version of cgroups this host has: the reason of the end, and the events' order. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { makeBundle } from '../../support/bundle.ts';
 import { Containerd } from '../../support/containerd.ts';
+import { TaskEvents } from '../../support/cri/events.ts';
 import { kernelHas } from '../../support/kernel.ts';
 import { uniqueId } from '../../support/paths.ts';
-import { eventually, stop } from '../../support/run.ts';
+import { eventually } from '../../support/run.ts';
 import { Wherry } from '../../support/wherry.ts';
 
 /** An emulated processor takes its time. */
@@ -112,26 +112,10 @@ describe('out of memory', () => {
 
   test("containerd hears of it before the exit, and of a living container's at once", async () => {
     await using containerd = await Containerd.start('1.6');
-    const events = spawn(containerd.ctrPath, [...containerd.globalFlags, 'events'], {
-      stdio: ['ignore', 'pipe', 'ignore'],
-    });
-    let text = '';
-    events.stdout.setEncoding('utf8').on('data', (chunk: string) => {
-      text += chunk;
-    });
+    const events = await TaskEvents.start(containerd);
     try {
-      const topics = (id: string): string[] =>
-        text
-          .split('\n')
-          .filter((line) => line.includes(`"${id}"`))
-          .map((line) => /(\/tasks\/\w+)/.exec(line)?.[1] ?? '')
-          .filter((topic) => topic !== '');
+      const topics = (id: string) => events.of(id).map((event) => event.split(' ')[0] ?? '');
       const flags = ['--memory-limit', String(MEMORY)];
-      // Subscribed as soon as a first container is told.
-      const first = uniqueId('first');
-      await containerd.runContainer('io.containerd.wherry.v1', ['--rm', ...flags], first, ['/bin/true']);
-      await eventually('events are told', () => topics(first).includes('/tasks/exit') || undefined, timeout);
-
       const dies = uniqueId('dies');
       const result = await containerd.runContainer('io.containerd.wherry.v1', ['--rm', ...flags], dies, [
         '/bin/sh',
@@ -152,7 +136,7 @@ describe('out of memory', () => {
       await eventually('the kill is told', () => topics(lives).includes('/tasks/oom') || undefined, timeout);
       assert.equal(topics(lives).includes('/tasks/exit'), false);
     } finally {
-      await stop(events);
+      await events.end();
     }
   });
 });

@@ -46,6 +46,15 @@ export class TaskEvents {
     );
   }
 
+  /** Resolves when the end of every exec that was started in it is told. */
+  async settled(container: string): Promise<void> {
+    await eventually(`the execs in ${container} are told`, () => {
+      const count = (topic: string) =>
+        this.of(container).filter((event) => event.startsWith(`/tasks/${topic} `)).length;
+      return count('exec-started') > 0 && count('exec-started') === count('exit') ? true : undefined;
+    });
+  }
+
   async end(): Promise<this> {
     await this.#heard();
     await stop(this.#child);
@@ -56,6 +65,7 @@ export class TaskEvents {
   of(container: string): string[] {
     return this.#seen
       .split('\n')
+      .slice(0, -1) // What follows the last end of a line is not whole yet.
       .filter((line) => line.includes(`"container_id":"${container}"`) && line.includes(' /tasks/'))
       .map((line) => line.slice(line.indexOf('/tasks/')));
   }
