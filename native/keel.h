@@ -1,9 +1,10 @@
 /*
  * keel: parent of every container that wherryd manages, owner of the sockets, supervisor of wherryd. One thread, one
  * epoll loop, nothing that blocks. keel.c start and loop · keel_listen.c listeners · keel_conn.c connections ·
- * keel_calls.c calls that wait · keel_answer.c what is answered without wherryd · keel_link.c wherryd and its orders ·
- * keel_upgrade.c another program in the place of this one · keel_proc.c players, containers and their exits ·
- * keel_*_state.c what is handed on then. What a frame carries: docs/internals.md.
+ * keel_calls.c calls that wait · keel_answer.c what is answered without wherryd · keel_life.c wherryd's life ·
+ * keel_link.c its orders · keel_upgrade.c another program in the place of this one · keel_register.c who registers ·
+ * keel_proc.c players, containers and their exits · keel_*_state.c what is handed on to the next keel. What a frame
+ * carries: docs/internals.md.
  */
 #ifndef WHERRY_KEEL_H
 #define WHERRY_KEEL_H
@@ -93,12 +94,14 @@ bool call_answer(struct buf *out, uint64_t listener, const struct call *call);
 void deposits_save(struct state *s);
 bool deposits_load(struct state_reader *s, uint32_t type, bool check);
 
-/* keel_link.c */
+/* keel_life.c */
 extern int grpc_socket;
 void wherryd_start(void);
 bool wherryd_exited(pid_t pid, int status); /* true when it was wherryd */
 bool wherryd_quit(void); /* the same before an upgrade; false: none runs */
-void wherryd_hang_up(void);                 /* end of file on its link; SIGKILL 5 s later */
+void wherryd_hang_up(void); /* end of file on its link; SIGKILL 5 s later */
+
+/* keel_link.c */
 void tell(uint16_t type, uint64_t id, const void *head, size_t n, const void *tail, size_t m);
 void reply(uint64_t id, int32_t result, const void *body, size_t n);
 

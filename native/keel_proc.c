@@ -1,4 +1,4 @@
-/* Players, the processes that registered, their exits and the stream ends kept for them. */
+/* Players, the processes that have registered, their exits and the stream ends kept for them. */
 #define _GNU_SOURCE
 #include "keel_proc.h"
 
@@ -21,16 +21,8 @@
 
 #define STOP_GRACE 10000 /* ms for a forced stop, the cleaning up by wherryd included */
 
-struct registration {
-    uint64_t token;
-    uint32_t count, zero;
-    uint8_t kinds[16];
-};
-
 struct player *players;
 struct proc *procs;
-struct source receiver = {.fd = -1};
-int sender = -1;
 
 static uint64_t stop_request;
 static bool stopping;
@@ -38,7 +30,7 @@ static void stop_late(struct timer *t);
 static struct timer stop_timer = {.fire = stop_late};
 static void stop_check(void);
 
-static struct proc *proc_by_token(uint64_t token)
+struct proc *proc_by_token(uint64_t token)
 {
     struct proc *p = procs;
     while (p && p->token != token)
@@ -48,7 +40,7 @@ static struct proc *proc_by_token(uint64_t token)
 
 /* --- what wherryd is told --- */
 
-static void tell_registered(const struct proc *p)
+void tell_registered(const struct proc *p)
 {
     struct {
         uint32_t pid;
@@ -94,7 +86,7 @@ bool proc_facts(uint64_t token, struct facts *f)
 
 /* --- kept stream ends --- */
 
-static void end_drop(struct proc *p, int kind)
+void end_drop(struct proc *p, int kind)
 {
     if (p->ends[kind] >= 0)
         close(p->ends[kind]);
@@ -174,7 +166,7 @@ static int another(int fd)
     return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
 }
 
-static void streams_begin(struct proc *p)
+void streams_begin(struct proc *p)
 {
     int *ends = p->ends, master = ends[STREAM_END_MASTER];
     if (master >= 0 && !p->out.owner) {
@@ -192,7 +184,7 @@ static void streams_begin(struct proc *p)
 
 /* --- exits --- */
 
-static void proc_exited(struct proc *p, int status, bool status_known, const struct rusage *usage)
+void proc_exited(struct proc *p, int status, bool status_known, const struct rusage *usage)
 {
     p->exited = true;
     p->status = status;
@@ -250,8 +242,6 @@ static void player_ended(struct player *pl, int status)
     stop_check();
 }
 
-static void registrations_read(void);
-
 /*
  * Who a zombie was is looked up before it is reaped, while its number cannot be another's. A container registers
  * before it does anything else, so a zombie that is unknown after the socket was read is nobody's: an orphan that came
@@ -284,126 +274,6 @@ void reap(void)
         else
             (void)(upgrade_child(pid, status) || wherryd_exited(pid, status));
     }
-}
-
-/* --- registration --- */
-
-/* A later message of the same process: its terminal, which it could only make in its own root. */
-static bool registered_more(const struct registration *r, const int *fds, pid_t pid)
-{
-    struct proc *p = proc_by_token(r->token);
-    if (!p || p->pid != pid || p->exited)
-        return false;
-    for (uint32_t i = 0; i < r->count; i++) {
-        end_drop(p, r->kinds[i]);
-        p->ends[r->kinds[i]] = fds[i];
-    }
-    streams_begin(p);
-    return true;
-}
-
-static void register_process(const struct registration *r, const int *fds, pid_t pid)
-{
-    struct stat out, err;
-    unsigned long long fields[STAT_FIELDS] = {0};
-    if (registered_more(r, fds, pid))
-        return;
-    struct proc *p = calloc(1, sizeof *p);
-    if (!p || proc_by_token(r->token)) {
-        log_line("error", "msg=\"registration refused: %s\" token=%llu pid=%d", p ? "the token is in use" : "no memory",
-                 (unsigned long long)r->token, pid);
-        for (uint32_t i = 0; i < r->count; i++)
-            close(fds[i]);
-        free(p);
-        return;
-    }
-    *p = (struct proc){.token = r->token, .pid = pid, .pidfd = {.fd = -1, .ready = foreign_exit}, .next = procs};
-    p->probe.fire = probe_again;
-    p->drain.fire = drain_late;
-    for (int kind = 0; kind < KINDS; kind++)
-        p->ends[kind] = -1;
-    for (uint32_t i = 0; i < r->count; i++)
-        p->ends[r->kinds[i]] = fds[i];
-    p->pidfd.fd = p->ends[STREAM_END_PIDFD];
-    p->ends[STREAM_END_PIDFD] = -1;
-    if (p->pidfd.fd < 0)
-        p->pidfd.fd = (int)syscall(SYS_pidfd_open, pid, 0);
-    streams_begin(p);
-    /* One FIFO for both streams: one pair of ends is enough, and two would take each other for a reader. */
-    if (fstat(p->ends[STREAM_END_STDOUT_WRITER], &out) == 0 && fstat(p->ends[STREAM_END_STDERR_WRITER], &err) == 0 &&
-        out.st_dev == err.st_dev && out.st_ino == err.st_ino) {
-        end_drop(p, STREAM_END_STDERR_READER);
-        end_drop(p, STREAM_END_STDERR_WRITER);
-    }
-    bool ours = read_stat(pid, fields) && fields[STAT_PPID] == (unsigned long long)getpid();
-    p->start_time = fields[STAT_START_TIME];
-    p->inode = pidfd_inode(p->pidfd.fd);
-    procs = p;
-    keel.alive++;
-    keel.known++;
-    tell_registered(p);
-    if (!ours && p->pidfd.fd >= 0)
-        watch(&p->pidfd, EPOLLIN | EPOLLET);
-    else if (!ours)
-        proc_exited(p, 0, false, &(struct rusage){0});
-    idle_check();
-}
-
-/* False: nothing is left in the socket. */
-static bool registration_read(void)
-{
-    struct registration r;
-    int fds[RECEIVE_FDS];
-    uint32_t count, seen = 0;
-    struct ucred who = {0};
-    bool complete;
-    ssize_t n = receive(receiver.fd, &r, sizeof r, MSG_DONTWAIT, fds, &count, &who, &complete);
-    if (n < 0)
-        return errno == EINTR;
-    bool good = n == sizeof r && r.count == count && who.pid > 0 && complete;
-    for (uint32_t i = 0; good && i < count; i++) {
-        good = r.kinds[i] >= STREAM_END_PIDFD && r.kinds[i] < KINDS && !(seen & 1U << r.kinds[i]);
-        seen |= good ? 1U << r.kinds[i] : 0;
-    }
-    if (good) {
-        register_process(&r, fds, who.pid);
-        return true;
-    }
-    log_line("error", "msg=\"registration refused: not as docs/internals.md has it\" bytes=%zd descriptors=%u pid=%d",
-             n, count, who.pid);
-    for (uint32_t i = 0; i < count; i++)
-        close(fds[i]);
-    return true;
-}
-
-static void registrations_read(void)
-{
-    while (registration_read())
-        continue;
-}
-
-void registration_ready(struct source *s, uint32_t events)
-{
-    (void)s;
-    (void)events;
-    registrations_read();
-}
-
-int registration_open(void)
-{
-    int pair[2], on = 1;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ||
-        setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0)
-        return -errno;
-    receiver = (struct source){.fd = pair[0], .ready = registration_ready};
-    sender = pair[1];
-    watch(&receiver, EPOLLIN);
-    return 0;
-}
-
-int registration_sender(void)
-{
-    return sender;
 }
 
 /* --- orders --- */
@@ -439,22 +309,6 @@ void player_cancel(uint64_t request, uint64_t token)
 }
 
 /* The start time is compared once the pidfd holds the process, so the number cannot become another's in between. */
-int proc_adopt(uint64_t token, uint32_t pid, uint64_t start_time)
-{
-    unsigned long long fields[STAT_FIELDS] = {0};
-    if (proc_by_token(token))
-        return 0;
-    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (fd < 0)
-        return -errno;
-    if (!read_stat((pid_t)pid, fields) || fields[STAT_START_TIME] != start_time) {
-        close(fd);
-        return -ESRCH;
-    }
-    register_process(&(struct registration){.token = token, .count = 1, .kinds = {STREAM_END_PIDFD}}, &fd, (pid_t)pid);
-    return 0;
-}
-
 void player_spawn(uint64_t token, const uint8_t *payload, size_t n)
 {
     struct reader r = {.at = payload, .end = payload + n};

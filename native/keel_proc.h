@@ -1,4 +1,4 @@
-/* Players and registered processes, as keel_proc.c keeps them and keel_proc_state.c hands them on. */
+/* Players and processes: keel_register.c finds these, keel_proc.c keeps both, keel_proc_state.c hands them on. */
 #ifndef WHERRY_KEEL_PROC_H
 #define WHERRY_KEEL_PROC_H
 
@@ -37,6 +37,17 @@ extern struct player *players;
 extern struct proc *procs;
 extern struct source receiver; /* of registrations */
 extern int sender;
+
+/* keel_proc.c, for keel_register.c */
+struct proc *proc_by_token(uint64_t token); /* NULL: there is none */
+void end_drop(struct proc *p, int kind);
+void streams_begin(struct proc *p);
+void tell_registered(const struct proc *p);
+struct rusage;
+void proc_exited(struct proc *p, int status, bool status_known, const struct rusage *usage);
+
+/* keel_register.c */
+void registrations_read(void); /* whatever has come */
 
 /* What the fields above call when their time has come. */
 void copied(void *owner);
