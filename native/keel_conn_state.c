@@ -3,7 +3,6 @@
 #include "keel_conn.h"
 
 #include <stdlib.h>
-#include <sys/epoll.h>
 
 #include "state.h"
 
