@@ -7,6 +7,7 @@ import { basename, dirname, join } from 'node:path';
 import type { ClientSession } from '../../src/cli/session.ts';
 import type { ExitInfo } from '../../src/container/types.ts';
 import { WherryError } from '../../src/errors.ts';
+import { boundary } from '../../src/fault.ts';
 import { readSmallFile } from '../../src/linux/small-file.ts';
 import { DeleteResponse } from '../gen/containerd/task/v2/shim.ts';
 import { RuntimeInfo } from '../gen/containerd/types/introspection.ts';
@@ -61,6 +62,7 @@ const OLD_DRAIN_MS = 2000;
 export async function runShim(session: ClientSession, dependencies: ShimDependencies): Promise<void> {
   const { argv } = session.request;
   try {
+    boundary('shim', argv.at(-1));
     const flags = parseShimFlags(argv.slice(1));
     if (flags.version) {
       session.out(1, versionText(basename(argv[0] ?? ''), dependencies));
@@ -198,7 +200,9 @@ class AddressFile {
   async keep(text: string): Promise<void> {
     await this.#written;
     if (text !== this.#text) await this.#write(text);
+    boundary('address written');
     await rename(this.#temporary, this.#path);
+    boundary('address');
   }
 
   async drop(): Promise<void> {

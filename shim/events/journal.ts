@@ -6,6 +6,7 @@ import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { keyName } from '../../src/container/key.ts';
 import type { ContainerKey, ExitInfo, RuntimeEvent } from '../../src/container/types.ts';
+import { boundary } from '../../src/fault.ts';
 import { replaceFileSync } from '../../src/linux/replace-file.ts';
 import { Envelope } from '../gen/containerd/services/events/ttrpc/v1/events.ts';
 import type { Logger } from '../log.ts';
@@ -47,6 +48,8 @@ const COMPACT_BYTES = 1 << 20;
 /** Answers of Delete that may be asked for again. */
 const DELETED_MS = 60_000;
 const ONCE: ReadonlySet<RuntimeEvent['type']> = new Set(['created', 'started', 'exited', 'deleted']);
+/** Each comes only after the other. */
+const TURNS: ReadonlySet<RuntimeEvent['type']> = new Set(['paused', 'resumed']);
 
 export class EventJournal {
   readonly #path: string;
@@ -90,7 +93,7 @@ export class EventJournal {
     );
   }
 
-  /** True for an event that comes once in a container's life and has come. */
+  /** True for an event that comes once in a container's life and has come, and for what is so already (paused, resumed). */
   has(event: RuntimeEvent): boolean {
     const entry = this.#told.get(keyName(event.state.key));
     if (entry?.told.includes(event.type) !== true) return false;
@@ -113,13 +116,16 @@ export class EventJournal {
       }),
     };
     this.#take(line);
+    boundary('event', event.type);
     this.#append(line);
+    boundary('event written', event.type);
     return line.n;
   }
 
   delivered(sequence: number): void {
     if (!this.#waiting.delete(sequence)) return;
     this.#append({ done: sequence });
+    boundary('event done');
     // Rewritten when half of it is past: a long list of what waits is not copied for each megabyte.
     if (this.#bytes > this.#floor + Math.max(COMPACT_BYTES, this.#floor)) {
       closeSync(this.#file);
@@ -134,10 +140,11 @@ export class EventJournal {
   #take(line: EventLine): void {
     this.#waiting.set(line.n, line);
     if (line.type === 'deleted') this.#deleted.push(line);
-    if (!ONCE.has(line.type)) return;
+    if (!ONCE.has(line.type) && !TURNS.has(line.type)) return;
     const name = keyName(line.key);
     if (line.type === 'created') this.#told.delete(name);
     const entry = this.#told.get(name) ?? { key: line.key, life: line.life, told: [] };
+    if (TURNS.has(line.type)) entry.told = entry.told.filter((type) => !TURNS.has(type));
     entry.told.push(line.type);
     this.#told.set(name, entry);
   }

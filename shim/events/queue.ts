@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WherryError } from '../../src/errors.ts';
+import { boundary } from '../../src/fault.ts';
 import { Envelope, ForwardRequest } from '../gen/containerd/services/events/ttrpc/v1/events.ts';
 import { Empty } from '../gen/google/protobuf/empty.ts';
 import type { Logger } from '../log.ts';
@@ -133,8 +134,11 @@ export class EventQueue {
    * the connection, and what it has not answered is for the next.
    */
   private async deliver(envelope: Envelope): Promise<void> {
+    boundary('deliver', envelope.topic);
     if (this.client === undefined || this.client.closed) this.client = await TtrpcClient.dial(this.address);
+    boundary('deliver now', envelope.topic);
     await this.client.call(SERVICE, 'Forward', codecs, { envelope }, 0);
+    boundary('delivered', envelope.topic);
   }
 
   private fields(): Record<string, unknown> {

@@ -4,7 +4,7 @@
  */
 
 import { WherryError } from '../../src/errors.ts';
-import { fault } from '../../src/fault.ts';
+import { boundary, fault } from '../../src/fault.ts';
 import { Request, Response } from '../gen/ttrpc/ttrpc.ts';
 import { decodeFrame, encodeFrame, type Frame, FrameFlag, FrameType } from './frame.ts';
 import type { CallContext, ServiceTable, UnaryMethod } from './service.ts';
@@ -66,6 +66,7 @@ export function serveTtrpcConnection(options: TtrpcConnectionOptions): TtrpcConn
     let answer: Uint8Array | undefined;
     let error: unknown;
     try {
+      boundary('call', name);
       const message = decodePayload(method, request.payload, name);
       const response = await method.handle(message, {
         ...options.context,
@@ -81,11 +82,15 @@ export function serveTtrpcConnection(options: TtrpcConnectionOptions): TtrpcConn
     if (!calls.delete(streamId)) return;
     if (answer === undefined) return fail(streamId, name, error);
     fault('answer');
+    boundary('answer', name);
+    let answered: Buffer;
     try {
-      respond(streamId, answer);
+      answered = encodeFrame(streamId, FrameType.RESPONSE, 0, answer);
     } catch (thrown) {
-      fail(streamId, name, thrown);
+      return fail(streamId, name, thrown);
     }
+    // What is done is not told as failed: an answer that cannot be sent is left to keel, which asks the next wherryd.
+    if (open) options.send(answered);
   };
 
   const onRequest = (frame: Frame): void => {

@@ -5,6 +5,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WherryError } from '../errors.ts';
+import { boundary } from '../fault.ts';
 import { formatJson, parseJson } from '../oci/json.ts';
 import type { Linux, LinuxNamespace, Process, Spec } from '../oci/types.ts';
 import { listens } from './compile/seccomp-listener.ts';
@@ -65,8 +66,11 @@ export async function saveExecContext(dir: string, context: ExecContext): Promis
     ...(seccomp !== undefined && { seccompFlags: seccomp.flags }),
     noNewKeyring,
   };
+  boundary('context');
   if (seccomp !== undefined) await writeFile(join(dir, FILTER), seccomp.filter, { mode: 0o600 });
+  boundary('context', 'filter');
   await writeFile(join(dir, CONTEXT), formatJson(stored), { mode: 0o600 });
+  boundary('context written');
 }
 
 /** internal when the files are gone or damaged: then no exec is possible in this container. */

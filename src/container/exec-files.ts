@@ -5,6 +5,7 @@
 import { appendFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ErrorKind } from '../errors.ts';
+import { boundary } from '../fault.ts';
 import type { ExecRecord } from './exec-record.ts';
 import type { ExecRequest } from './types.ts';
 
@@ -37,7 +38,9 @@ export function saveExec(exec: ExecRecord, boot: bigint): void {
     boot: String(boot),
     request,
   };
+  boundary('exec');
   writeFileSync(pathOf(exec), `${JSON.stringify(stored, plain)}\n`, { mode: 0o600 });
+  boundary('exec written');
 }
 
 /**
@@ -45,15 +48,20 @@ export function saveExec(exec: ExecRecord, boot: bigint): void {
  * later wherryd may tell an event again.
  */
 export function noteExec(exec: ExecRecord, news: ExecNews): void {
+  const [what] = Object.keys(news);
+  boundary('exec news', what);
   try {
     appendFileSync(pathOf(exec), `${JSON.stringify(news)}\n`, { mode: 0o600 });
   } catch {
     // See above.
   }
+  boundary('exec news written', what);
 }
 
 export function removeExecFile(exec: ExecRecord): void {
+  boundary('exec remove');
   rmSync(pathOf(exec), { force: true });
+  boundary('exec removed');
 }
 
 /** All of a state directory. Rejected files are removed: of an exec without a whole first line nothing was made. */

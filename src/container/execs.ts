@@ -315,7 +315,9 @@ export class Execs {
 
   /** What was opened for it is closed, so that clients see the end of its streams. */
   async #fail(exec: ExecRecord): Promise<void> {
-    await this.#deps.keel.signal(exec.token, SIGKILL);
+    // A play that nobody waits for any more ends, too.
+    if (exec.request.caller === undefined) await this.#deps.keel.cancel(exec.token);
+    else await this.#deps.keel.signal(exec.token, SIGKILL);
     if (exec.logger !== undefined) await this.#deps.loggers.kill(exec.logger);
     await this.#deps.keel.release(exec.token);
     this.#byToken.delete(exec.token);

@@ -1,5 +1,6 @@
 /** Stopping every process of a container at once: for pause, and for signals that all must get. Tapes do the writing. */
 import type { CgroupMode } from '../cgroup/hierarchy.ts';
+import { realProbe } from '../cgroup/probe.ts';
 import { WherryError } from '../errors.ts';
 import type { AssembledTape } from '../tape/assemble.ts';
 import { playError, readPage } from '../tape/outcome.ts';
@@ -50,6 +51,15 @@ export class Freezer {
       await this.thaw().catch(() => {});
       throw error;
     }
+  }
+
+  /** As the kernel says it; false where it does not. */
+  isFrozen(): boolean {
+    if (this.#place === undefined) return false;
+    const { version, directory } = this.#place;
+    return version === 1
+      ? realProbe.read(`${directory}/freezer.state`)?.trim() === 'FROZEN'
+      : /^frozen 1$/m.test(realProbe.read(`${directory}/cgroup.events`) ?? '');
   }
 
   async thaw(host: PlayHost = this.#deps.keel): Promise<void> {

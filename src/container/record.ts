@@ -1,5 +1,6 @@
 /** One container as wherryd remembers it, and what of that is written to its state directory. */
 import type { CgroupPlan } from '../cgroup/plan.ts';
+import type { CgroupWrite } from '../cgroup/setting.ts';
 import type { IdHelpers } from './compile/input.ts';
 import type { ExecContext } from './exec-context.ts';
 import type { ExecRecord } from './exec-record.ts';
@@ -36,6 +37,10 @@ export interface StoredContainer {
   /** RFC 3339. */
   createdAt: string;
   exit?: { pid: number; exitStatus: number; exitedAt: string; reason?: ExitReason; signal?: number };
+  /** The pause or resume that was begun last: its call, while the keel of `boot` lives. */
+  frozenBy?: string;
+  /** What an update that runs writes back if it does not come to its end. */
+  updating?: Updating;
   oomKills?: number;
   oomCgroup?: string;
   deviceRules?: string;
@@ -50,6 +55,12 @@ export interface StoredContainer {
   cgroup: Pick<CgroupPlan, 'paths' | 'relative' | 'remove' | 'unwanted'> | undefined;
   hooks?: LaterHooks;
   settings?: ProcessSettings;
+}
+
+export interface Updating {
+  before: CgroupWrite[];
+  /** Its device rules change, too. */
+  devices: boolean;
 }
 
 export class ContainerRecord {
@@ -71,6 +82,8 @@ export class ContainerRecord {
   complete = false;
   /** Settles when it is known what has become of it; undefined: it is known. */
   unsettled: PromiseWithResolvers<void> | undefined;
+  frozenBy = '';
+  updating: Updating | undefined;
   /** What `resume` goes back to. */
   pausedFrom: ContainerStatus = 'running';
   pid = 0;
@@ -219,6 +232,8 @@ export class ContainerRecord {
         ? {}
         : { exit: { ...this.exit, exitedAt: this.exit.exitedAt.toISOString() } }),
       ...(this.unit !== undefined && { unit: this.unit }),
+      ...(this.frozenBy !== '' && { frozenBy: this.frozenBy }),
+      ...(this.updating !== undefined && { updating: this.updating }),
       ...(this.oomKills > 0 && { oomKills: this.oomKills, oomCgroup: this.oomCgroup }),
       ...(this.deviceRules !== undefined && { deviceRules: this.deviceRules }),
       ...(this.addedMounts.length > 0 && { addedMounts: this.addedMounts }),

@@ -20,6 +20,8 @@ export interface RecoveryDependencies {
   /** Its exit is told later, after those of its execs. */
   held(record: ContainerRecord): boolean;
   tell(event: RuntimeEvent): void;
+  /** An update that did not end: the limits are those before it again. */
+  takeBack(record: ContainerRecord): Promise<void>;
 }
 
 export class Recovery {
@@ -34,7 +36,8 @@ export class Recovery {
   add(record: ContainerRecord, boot: bigint): void {
     record.adopted = true;
     // Numbers of calls begin anew with each keel.
-    if (record.boot !== boot) record.createdBy = '';
+    if (record.boot !== boot) record.createdBy = record.frozenBy = '';
+    record.boot = boot;
     if (record.exit === undefined) {
       record.unsettled = Promise.withResolvers();
       record.exitHeld = true;
@@ -64,7 +67,7 @@ export class Recovery {
   found(record: ContainerRecord): void {
     if (!record.complete) return;
     record.exitHeld = false;
-    settle(record);
+    if (record.updating === undefined) settle(record);
   }
 
   async settle(): Promise<void> {
@@ -92,6 +95,7 @@ export class Recovery {
       } else {
         const result = await keel.adopt(record.token, record.pid, record.startTime);
         record.exitHeld = false;
+        if (record.updating !== undefined) await this.#deps.takeBack(record);
         if (result < 0 && record.exit === undefined) {
           log.warn('the container has ended while nobody looked', { ...fields, pid: record.pid });
           this.#deps.ended(record);

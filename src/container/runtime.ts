@@ -58,7 +58,7 @@ import type {
   OperationContext,
   RuntimeEvent,
 } from './types.ts';
-import { updateResources } from './update.ts';
+import { takeBack, updateResources } from './update.ts';
 import {
   assertCgroup,
   assertHierarchy,
@@ -76,6 +76,9 @@ const UNKNOWN_DRAIN_MS = 10_000;
 const LATER_MS = 30;
 /** A container that ends is mostly deleted in the same moment. */
 const EXIT_SAVE_DELAY_MS = 20;
+/** Between tries to undo a create whose undoing has failed. */
+const FIRST_UNDO_MS = 500;
+const LAST_UNDO_MS = 60_000;
 /** How long a command waits for a container that is being created and started. */
 const STANDING_MS = 2000;
 
@@ -97,6 +100,8 @@ export interface RuntimeDependencies {
   /** keel and this process, where a caller started them on demand, in its own unit of systemd. */
   guests?: () => readonly number[];
   log: Logger;
+  /** An event may not have reached everybody: does not return where another process can begin anew from what is written down. */
+  onBroken?: (error: unknown) => void;
 }
 
 export class Runtime implements ContainerRuntime {
@@ -113,6 +118,7 @@ export class Runtime implements ContainerRuntime {
   /** Creates that were undone before their init had said who it is. */
   readonly #undone = new Set<bigint>();
   readonly #processes: Processes;
+  readonly #onBroken: RuntimeDependencies['onBroken'];
   readonly #listeners = new Set<(event: RuntimeEvent) => void>();
   readonly #execs: Execs;
   readonly #loggers: Loggers;
@@ -132,6 +138,7 @@ export class Runtime implements ContainerRuntime {
     const { cgroups } = dependencies;
     this.#cgroups = this.#user === undefined ? cgroups : cgroupsOfUser(cgroups, this.#user.uid);
     this.#log = dependencies.log;
+    this.#onBroken = dependencies.onBroken;
     this.#store = new StateStore(dependencies.runDir);
     this.#loggers = new Loggers(this.#keel);
     this.#execs = new Execs({
@@ -153,6 +160,14 @@ export class Runtime implements ContainerRuntime {
       ended: (record) => this.#exited(record, 255 << 8, new Date(), false),
       held: (record) => this.#execs.anyActive(record),
       tell: (event) => this.#emit(event),
+      takeBack: async (record) => {
+        const { before = [], devices } = record.updating ?? {};
+        await takeBack(before, this.#keel, this.#nextToken);
+        record.updating = undefined;
+        // Which rules hold now nobody knows: whatever comes next is set.
+        if (devices === true) record.deviceRules = '';
+        this.#store.save(record);
+      },
     });
     const nextToken = this.#nextToken;
     this.#processes = new Processes(this.#keel, this.#cgroups, nextToken);
@@ -197,6 +212,13 @@ export class Runtime implements ContainerRuntime {
     }
   }
 
+  /** A pause or a resume may have been under way: the kernel knows how far it came. */
+  #lookWhetherFrozen(record: ContainerRecord): void {
+    if (record.status !== 'paused' && record.status !== 'pausing') return;
+    record.pausedFrom = this.#store.hasFifo(record) ? 'created' : 'running';
+    record.status = this.#processes.freezer(record).isFrozen() ? 'paused' : record.pausedFrom;
+  }
+
   /** What the end of the last wherryd kept from its listeners. Those who have heard an event already leave it out. */
   tellAgain(): void {
     this.#recovery.tellAgain();
@@ -216,6 +238,7 @@ export class Runtime implements ContainerRuntime {
     const records = this.#store.load(damaged, root);
     for (const record of records) {
       if (record.status === 'created' && !this.#store.hasFifo(record)) record.status = 'running';
+      this.#lookWhetherFrozen(record);
       this.#remember(record);
       this.#ooms.watch(record);
     }
@@ -460,13 +483,22 @@ export class Runtime implements ContainerRuntime {
 
   async pause(key: ContainerKey, context: OperationContext): Promise<void> {
     const record = await this.#standing(key);
-    if (record.status !== 'running' && record.status !== 'created') throw notRunning('failed-precondition');
+    const begun = isBegun(record, context);
+    fault('pause.begun');
+    if (record.status !== 'running' && record.status !== 'created' && !(begun && record.status === 'paused'))
+      throw notRunning('failed-precondition');
     assertCgroup(record, this.#cgroups, 'pause');
-    const before = record.status;
+    const before = record.status === 'paused' ? record.pausedFrom : record.status;
     record.status = 'pausing';
+    const freezer = this.#processes.freezer(record);
     try {
-      await this.#processes.freezer(record).freeze(context.host);
+      // So that the next wherryd looks whether it is frozen, and knows the call when it comes again.
+      record.frozenBy = context.requestId;
+      this.#store.save(record);
+      await freezer.freeze(context.host);
+      fault('pause.frozen');
     } catch (error) {
+      await freezer.thaw(context.host).catch(() => {});
       if (record.status === 'pausing') record.status = before;
       throw error;
     }
@@ -474,18 +506,36 @@ export class Runtime implements ContainerRuntime {
     if (record.exit !== undefined) throw notRunning('failed-precondition');
     record.status = 'paused';
     record.pausedFrom = before;
-    this.#store.save(record);
     this.#emit({ type: 'paused', state: record.snapshot() });
+    fault('pause.told');
+    this.#trySave(record);
   }
 
   async resume(key: ContainerKey, context: OperationContext): Promise<void> {
-    const record = this.#get(key);
-    if (record.status !== 'paused') throw new WherryError('failed-precondition', 'container not paused');
+    const record = await this.#settled(key);
+    const begun = isBegun(record, context);
+    fault('resume.begun');
+    if (record.status !== 'paused' && !(begun && record.exit === undefined))
+      throw new WherryError('failed-precondition', 'container not paused');
+    // What is frozen must not stay so for want of room.
+    record.frozenBy = context.requestId;
+    this.#trySave(record);
     await this.#processes.freezer(record).thaw(context.host);
+    fault('resume.thawed');
     if (record.exit !== undefined) return;
     record.status = record.pausedFrom;
-    this.#store.save(record);
     this.#emit({ type: 'resumed', state: record.snapshot() });
+    fault('resume.told');
+    this.#trySave(record);
+  }
+
+  /** What a wherryd that died in this moment would need: no reason to fail where it cannot be written. */
+  #trySave(record: ContainerRecord): void {
+    try {
+      if (!record.deleting && this.#byToken.has(record.token)) this.#store.save(record);
+    } catch (error) {
+      this.#log.warn('a state cannot be written down', { ...logFields(record.key), error: String(error) });
+    }
   }
 
   async checkpoint(key: ContainerKey, options: CheckpointOptions, context: OperationContext): Promise<void> {
@@ -535,6 +585,7 @@ export class Runtime implements ContainerRuntime {
     resctrl?: ResctrlChange,
   ): Promise<string[]> {
     const record = await this.#standing(key);
+    fault('update.begun');
     if (record.exit !== undefined || record.status === 'creating') throw notRunning('failed-precondition');
     assertCgroup(record, this.#cgroups, 'change limits');
     const undo = resctrl && (await this.#updateResctrl(record, resctrl, context));
@@ -568,14 +619,25 @@ export class Runtime implements ContainerRuntime {
         cgroups: this.#cgroups,
         host: context.host ?? this.#keel,
         nextToken: this.#nextToken,
+        intend: (before) => {
+          // The first: what stood there before the whole update.
+          record.updating ??= { before, devices: resources.devices !== undefined };
+          this.#trySave(record);
+          fault('update.intent');
+        },
       });
-    const { warnings, devices } = await write();
-    if (record.unit !== undefined) {
-      await this.#scopes.update(record, { ...resources, devices }, this.#processes.freezer(record));
-      await write();
+    try {
+      const { warnings, devices } = await write();
+      fault('update.written');
+      if (record.unit !== undefined) {
+        await this.#scopes.update(record, { ...resources, devices }, this.#processes.freezer(record));
+        await write();
+      }
+      return warnings;
+    } finally {
+      record.updating = undefined;
+      this.#trySave(record);
     }
-    if (resources.devices !== undefined) this.#store.save(record);
-    return warnings;
   }
 
   async addMounts(key: ContainerKey, mounts: readonly Mount[], context: OperationContext): Promise<void> {
@@ -782,16 +844,29 @@ export class Runtime implements ContainerRuntime {
   async #undo(record: ContainerRecord, context: OperationContext): Promise<void> {
     try {
       // A client that was killed may have left an init that keel does not know yet.
-      if ((await this.#keel.signal(record.token, SIGKILL)) < 0 && context.signal?.aborted === true)
+      if (context.host === undefined) await this.#keel.cancel(record.token);
+      else if ((await this.#keel.signal(record.token, SIGKILL)) < 0 && context.signal?.aborted === true)
         this.#undone.add(record.token);
       if (record.logger !== undefined) await this.#loggers.kill(record.logger);
       await this.#removeAll(record, context);
       if (record.pid !== 0) await this.#poststop(record, context);
     } catch (error) {
-      this.#log.error('a failed create left something behind', {
-        ...logFields(record.key),
-        error: String(error),
-      });
+      const fields = { ...logFields(record.key), error: String(error) };
+      this.#log.error('a failed create left something behind; it is removed later', fields);
+      void this.#undoLater(record);
+    }
+  }
+
+  /** What was wanting (descriptors, room, memory) may be there again. The next wherryd tries, too: the state says `creating`. */
+  async #undoLater(record: ContainerRecord): Promise<void> {
+    for (let wait = FIRST_UNDO_MS; ; wait = Math.min(wait * 2, LAST_UNDO_MS)) {
+      await sleep(wait);
+      try {
+        await this.#removeAll(record, { requestId: 'undo' });
+        return this.#log.info('a failed create is undone', logFields(record.key));
+      } catch (error) {
+        this.#log.debug('a failed create is still there', { ...logFields(record.key), error: String(error) });
+      }
     }
   }
 
@@ -965,9 +1040,15 @@ export class Runtime implements ContainerRuntime {
         listener(event);
       } catch (error) {
         this.#log.error('a listener failed', { event: event.type, error: String(error) });
+        this.#onBroken?.(error);
       }
     }
   }
+}
+
+/** The last wherryd has begun this very call, and died before it could say what came of it. */
+function isBegun(record: ContainerRecord, { requestId }: OperationContext): boolean {
+  return record.adopted && record.frozenBy !== '' && record.frozenBy === requestId;
 }
 
 function exitOf(record: ContainerRecord): ExitInfo {

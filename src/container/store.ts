@@ -23,6 +23,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { WherryError } from '../errors.ts';
+import { boundary } from '../fault.ts';
 import { execContextFiles } from './exec-context.ts';
 import { folderName } from './folder-name.ts';
 import { ContainerRecord, type StoredContainer } from './record.ts';
@@ -55,7 +56,9 @@ export class StateStore {
   /** Makes the state directory; `already-exists` when it is there. One elsewhere gets a link, by which `load` finds it. */
   claim(dir: string, key: ContainerKey): void {
     try {
+      boundary('folder');
       makeFolder(dir);
+      boundary('folder made');
       const place = this.directory(key);
       if (dir !== place) link(dir, place);
     } catch (error) {
@@ -82,15 +85,20 @@ export class StateStore {
   save(record: ContainerRecord): void {
     const text = Buffer.from(JSON.stringify(record.stored()));
     try {
+      boundary('state', record.status);
       const file = openSync(join(record.dir, STATE_FILE), O_WRONLY | O_CREAT, 0o600);
+      boundary('state opened', record.status);
       try {
         record.storedLength = writeInPlace(file, text, record.storedLength);
       } finally {
         closeSync(file);
       }
+      boundary('state written', record.status);
     } catch (cause) {
       throw new WherryError('resource-exhausted', `cannot write ${STATE_FILE}: ${(cause as Error).message}`, {
-        hint: 'make room in the run folder',
+        hint: /^E[MN]FILE$/.test(errorCode(cause) ?? '')
+          ? 'raise the limit of open files'
+          : 'make room in the run folder',
         cause,
       });
     }
@@ -105,8 +113,13 @@ export class StateStore {
     const place = this.directory(key);
     if (dir !== place) removeFile(place);
     try {
-      for (const name of [STATE_FILE, 'exec.fifo', ...execContextFiles]) removeFile(join(dir, name));
+      for (const name of [STATE_FILE, 'exec.fifo', ...execContextFiles]) {
+        boundary('remove', name);
+        removeFile(join(dir, name));
+      }
+      boundary('remove', 'folder');
       rmdirSync(dir);
+      boundary('removed', 'folder');
     } catch {
       // Something else lies there, or somebody was quicker.
       rmSync(dir, { recursive: true, force: true });
@@ -183,6 +196,7 @@ function writeInPlace(file: number, text: Buffer, length: number): number {
     ftruncateSync(file, length);
     throw new Error('ENOSPC: no space left on device');
   }
+  if (length > 0 && room > length) boundary('state grown');
   if (writeSync(file, padded, 0, room, 0) < room) throw new Error('ENOSPC: no space left on device');
   return room;
 }
@@ -203,6 +217,8 @@ function revive(dir: string, stored: StoredContainer): ContainerRecord {
   record.rootfs = stored.rootfs;
   record.createdAt = new Date(stored.createdAt);
   record.unit = stored.unit;
+  record.frozenBy = stored.frozenBy ?? '';
+  record.updating = stored.updating;
   record.oomKills = stored.oomKills ?? 0;
   record.oomCgroup = stored.oomCgroup;
   record.deviceRules = stored.deviceRules;

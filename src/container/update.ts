@@ -22,6 +22,8 @@ export interface UpdateDependencies {
   cgroups: CgroupHost;
   host: PlayHost;
   nextToken(): bigint;
+  /** What is to be written back if this does not come to its end; before the first write. */
+  intend(before: CgroupWrite[]): void;
 }
 
 export interface Updated {
@@ -34,7 +36,7 @@ export interface Updated {
 export async function updateResources(
   record: Pick<ContainerRecord, 'cgroup' | 'bundle' | 'deviceRules'>,
   given: LinuxResources,
-  { cgroups, host, nextToken }: UpdateDependencies,
+  { cgroups, host, nextToken, intend }: UpdateDependencies,
 ): Promise<Updated> {
   const paths = record.cgroup?.paths ?? {};
   const rules = given.devices === undefined ? undefined : rulesText(given.devices);
@@ -57,14 +59,26 @@ export async function updateResources(
     return playError(tape, await host.play(nextToken(), tape.image, options));
   };
   const nothing = plan.writes.length === 0 && plan.deviceProgram === undefined;
+  if (!nothing) intend(plan.before);
   const error = nothing ? undefined : await play(plan.writes, plan.deviceProgram);
   if (error === undefined) {
     if (rules !== undefined) record.deviceRules = rules;
     return updated;
   }
-  // Twice: limits that bound each other may be writable in one order only.
-  await play([...plan.before, ...plan.before]);
+  await takeBack(plan.before, host, nextToken);
   throw explained(error, paths, resources);
+}
+
+/** Failures are none: some of it may be as it was. */
+export async function takeBack(
+  before: readonly CgroupWrite[],
+  host: PlayHost,
+  nextToken: () => bigint,
+): Promise<void> {
+  if (before.length === 0) return;
+  // Twice: limits that bound each other may be writable in one order only.
+  const { image } = compileWrites([...before, ...before]);
+  await host.play(nextToken(), image, { deadline: PLAY_DEADLINE_MS, inProcess: true });
 }
 
 /**
@@ -86,7 +100,10 @@ function rulesText(rules: readonly LinuxDeviceRule[]): string {
 }
 
 /** One open for writes to one file that stand together. */
-function compileWrites(writes: readonly CgroupWrite[], atTheEnd: (program: Program) => void): AssembledTape {
+function compileWrites(
+  writes: readonly CgroupWrite[],
+  atTheEnd: (program: Program) => void = () => {},
+): AssembledTape {
   const program = new Program();
   for (let index = 0; index < writes.length; ) {
     const { file } = writes[index]!;

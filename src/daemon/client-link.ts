@@ -7,10 +7,14 @@ import { FromClient, PlayFlags, PROTOCOL_VERSION, ToClient } from './wire.ts';
 
 /** RLIMIT_* 0 to 15, getrlimit(2). */
 const RLIMITS = 16;
+/** Bytes; a frame to keel holds some megabytes. */
+const MOST_UNSENT = 1 << 20;
 
 export class ClientLink implements ClientSession {
   readonly kind = 'client';
-  readonly #send: (bytes: Uint8Array) => void;
+  readonly #write: (bytes: Uint8Array) => void;
+  readonly #unsent: Buffer[] = [];
+  #unsentBytes = 0;
   readonly #onRequest: (session: ClientSession) => void;
   readonly #reader = new FrameReader((frame) => this.#dispatch(frame));
   readonly #abort = new AbortController();
@@ -33,7 +37,7 @@ export class ClientLink implements ClientSession {
     onRequest: (session: ClientSession) => void,
   ) {
     this.#peer = peer;
-    this.#send = send;
+    this.#write = send;
     this.#onRequest = onRequest;
   }
 
@@ -45,6 +49,23 @@ export class ClientLink implements ClientSession {
 
   get signal(): AbortSignal {
     return this.#abort.signal;
+  }
+
+  /**
+   * What is sent in one turn goes in one frame, which keel takes as a whole or not at all: a command that is begun anew after the death of this
+   * process has then said either all of its last words or none.
+   */
+  #send(bytes: Buffer): void {
+    if (this.#unsent.length === 0) queueMicrotask(() => this.#flush());
+    this.#unsent.push(bytes);
+    this.#unsentBytes += bytes.length;
+    if (this.#unsentBytes > MOST_UNSENT) this.#flush();
+  }
+
+  #flush(): void {
+    const frames = this.#unsent.splice(0);
+    this.#unsentBytes = 0;
+    if (frames.length > 0) this.#write(frames.length === 1 ? frames[0]! : Buffer.concat(frames));
   }
 
   /** Bytes from keel: whole client frames. */

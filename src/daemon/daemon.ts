@@ -21,6 +21,7 @@ import { ClientLink } from './client-link.ts';
 import { loadConfig, type WherrydConfig } from './config.ts';
 import { type Deposit, KeelLink } from './keel-link.ts';
 import { createLogger, type WherrydLogger } from './log.ts';
+import { endsWith } from './unexpected.ts';
 import { warmUp } from './warm.ts';
 import { ConnectionKind } from './wire.ts';
 
@@ -99,6 +100,10 @@ export async function runDaemon(
   let isService = false;
   const hello = Promise.withResolvers<{ service: boolean; bootId: bigint }>();
 
+  const broken = endsWith(runDir, log);
+  process.on('uncaughtException', broken);
+  process.on('unhandledRejection', broken);
+
   const keel = new KeelLink(KEEL_LINK, {
     onHello(greeting) {
       keelBuild = greeting.build;
@@ -162,7 +167,7 @@ export async function runDaemon(
   const cgroupVersion = cgroups.mode === 'v2' ? 2 : 1;
   const guests = () => (isService ? [] : [process.ppid, process.pid]);
   const { cgroupParent } = config;
-  const runtime = new Runtime({ keel, runDir, cgroups, cgroupParent, guests, log });
+  const runtime = new Runtime({ keel, runDir, cgroups, cgroupParent, guests, log, onBroken: broken });
   const statsHub = new StatsHub(runtime);
   const launches = new Launches({ runtime, runDir, warn: (message, fields) => log.warn(message, fields) });
 
@@ -192,16 +197,6 @@ export async function runDaemon(
       session.exit(1);
     });
   };
-
-  process.on('uncaughtException', (error) =>
-    log.error('uncaught', { error: String(error), stack: error.stack }),
-  );
-  process.on('unhandledRejection', (reason) =>
-    log.error('unhandled rejection', {
-      error: String(reason),
-      stack: reason instanceof Error ? reason.stack : undefined,
-    }),
-  );
 
   const { service, bootId } = await hello.promise;
   runtime.takeUp(bootId);

@@ -5,6 +5,7 @@
 import { Socket } from 'node:net';
 import type { PlayHost, PlayOptions, PlayResult } from '../container/play.ts';
 import { WherryError } from '../errors.ts';
+import { boundary } from '../fault.ts';
 import { encodeFrame, FieldReader, type Frame, FrameReader, str, u32, u64 } from './frames.ts';
 import { FromKeel, ToKeel } from './wire.ts';
 
@@ -104,23 +105,23 @@ export class KeelLink implements PlayHost {
   constructor(descriptor: number, handlers: KeelLinkHandlers) {
     this.#handlers = handlers;
     this.#socket = new Socket({ fd: descriptor, readable: true, writable: true });
-    const reader = new FrameReader((frame) => this.#dispatch(frame));
+    const reader = new FrameReader((frame) => this.#take(frame));
     this.#socket.on('data', (chunk: Buffer) => reader.push(chunk));
     this.#socket.on('error', () => handlers.onLost());
     this.#socket.on('close', () => handlers.onLost());
   }
 
   ready(build: string): void {
-    this.#socket.write(encodeFrame(ToKeel.READY, 0n, str(build)));
+    this.#write(ToKeel.READY, 0n, str(build));
   }
 
   /** Writes whole frames to a connection that keel owns. */
   send(connection: bigint, bytes: Uint8Array): void {
-    this.#socket.write(encodeFrame(ToKeel.CONN_DATA, connection, bytes));
+    this.#write(ToKeel.CONN_DATA, connection, bytes);
   }
 
   closeConnection(connection: bigint): void {
-    this.#socket.write(encodeFrame(ToKeel.CONN_CLOSE, connection));
+    this.#write(ToKeel.CONN_CLOSE, connection);
   }
 
   play(token: bigint, tape: Uint8Array, options: PlayOptions): Promise<PlayResult> {
@@ -129,12 +130,12 @@ export class KeelLink implements PlayHost {
     }
     return new Promise((resolve) => {
       this.#plays.set(token, resolve);
-      this.#socket.write(encodeFrame(ToKeel.SPAWN, token, u32(options.deadline ?? 0), u32(0), tape));
+      this.#write(ToKeel.SPAWN, token, u32(options.deadline ?? 0), u32(0), tape);
     });
   }
 
   acknowledgeExit(token: bigint): void {
-    this.#socket.write(encodeFrame(ToKeel.EXIT_ACK, token));
+    this.#write(ToKeel.EXIT_ACK, token);
   }
 
   /** 0, or -errno (-3 ESRCH: gone). */
@@ -157,7 +158,7 @@ export class KeelLink implements PlayHost {
 
   /** A client's command begins: it must not be begun again after the death of this process. */
   acting(connection: bigint): void {
-    this.#socket.write(encodeFrame(ToKeel.ACTING, connection));
+    this.#write(ToKeel.ACTING, connection);
   }
 
   /** In one write with what follows in this turn: mostly the answer of the call that made it. */
@@ -166,7 +167,7 @@ export class KeelLink implements PlayHost {
     socket.cork();
     process.nextTick(() => socket.uncork());
     const names = [str(id), str(execId), str(fifo)];
-    socket.write(encodeFrame(ToKeel.DEPOSIT, token, u64(listener), u32(status), u32(pid), ...names, state));
+    this.#write(ToKeel.DEPOSIT, token, u64(listener), u32(status), u32(pid), ...names, state);
   }
 
   async listen(listener: bigint, path: string): Promise<number> {
@@ -192,7 +193,7 @@ export class KeelLink implements PlayHost {
   }
 
   idleAfter(seconds: number): void {
-    this.#socket.write(encodeFrame(ToKeel.IDLE, 0n, u32(seconds)));
+    this.#write(ToKeel.IDLE, 0n, u32(seconds));
   }
 
   /** 0, or -errno (-16 EBUSY: containers run). With force keel ends everything, this process included. */
@@ -236,8 +237,22 @@ export class KeelLink implements PlayHost {
     const id = this.#nextRequest++;
     return new Promise((resolve) => {
       this.#requests.set(id, { resolve });
-      this.#socket.write(encodeFrame(type, id, ...parts));
+      this.#write(type, id, ...parts);
     });
+  }
+
+  #write(type: number, id: bigint, ...parts: Uint8Array[]): void {
+    boundary('order', type);
+    this.#socket.write(encodeFrame(type, id, ...parts));
+    boundary('ordered', type);
+  }
+
+  #take(frame: Frame): void {
+    // When keel asks is a matter of time, not of what was done.
+    if (frame.type === FromKeel.PING) return void this.#socket.write(encodeFrame(ToKeel.PONG, frame.id));
+    boundary('told', frame.type);
+    this.#dispatch(frame);
+    boundary('heard', frame.type);
   }
 
   #dispatch(frame: Frame): void {
@@ -298,9 +313,6 @@ export class KeelLink implements PlayHost {
         pending?.resolve({ result: fields.i32(), body: fields.rest() });
         return;
       }
-      case FromKeel.PING:
-        this.#socket.write(encodeFrame(ToKeel.PONG, frame.id));
-        return;
       default:
         // A newer keel may say more than this build knows.
         return;

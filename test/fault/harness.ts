@@ -10,36 +10,22 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  renameSync,
+  rmSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import type { FaultPoint } from '../../src/fault.ts';
+import type { FaultAct, FaultPoint } from '../../src/fault.ts';
 import { allCgroups, mounts } from '../support/cgroups.ts';
 import { Containerd, parseTasks } from '../support/containerd.ts';
 import type { ContainerdVersion } from '../support/debs.ts';
 import { imageName } from '../support/image.ts';
 import { dist, uniqueId } from '../support/paths.ts';
-import { eventually, type RunResult, stop } from '../support/run.ts';
+import { eventually, stop } from '../support/run.ts';
 import { handlesTerm } from '../support/signals.ts';
+import { LIMIT, PROGRAM, RUNTIME } from './life.ts';
 import { EventLines, LifeLog } from './lines.ts';
-
-const RUNTIME = 'io.containerd.wherry.v1';
-/** Ends with 7 on SIGTERM, so that a status which is right is no accident. */
-const PROGRAM = 'trap "exit 7" TERM; echo up; sleep 1000 & wait';
-
-/** ms; for a machine that does more than this. */
-const LIMIT = 60_000;
-
-export interface Outcome {
-  point: string;
-  id: string;
-  /** Wherryds that died over it. */
-  deaths: number;
-  /** Events that came a second time: wherryd died between their sending and containerd's answer. */
-  twice: number;
-  /** What is wrong, one sentence each; empty: as it should be. */
-  wrong: string[];
-}
+import { stepNames } from './points.ts';
 
 export class FaultHarness implements AsyncDisposable {
   readonly containerd: Containerd;
@@ -111,15 +97,40 @@ export class FaultHarness implements AsyncDisposable {
     return existsSync(join(this.#points, point));
   }
 
+  /** What is to be done at the n-th boundary from now, and at those after it; n = 0: boundaries are only noted. */
+  armSteps(...steps: readonly { n: number; act: FaultAct }[]): void {
+    for (const name of ['passed', 'struck']) rmSync(join(this.#points, name), { force: true });
+    const text = steps.map(({ n, act }) => `${n} ${act}\n`).join('');
+    // As a whole: it is looked for at every boundary.
+    writeFileSync(join(this.#points, '.armed'), text);
+    renameSync(join(this.#points, '.armed'), join(this.#points, 'next'));
+  }
+
+  /** Boundaries that were passed since, and those at which something was done. */
+  disarmSteps(): { passed: string[]; struck: string[] } {
+    rmSync(join(this.#points, 'next'), { force: true });
+    return { passed: stepNames(this.#read('passed')), struck: this.struck() };
+  }
+
+  struck(): string[] {
+    return stepNames(this.#read('struck'));
+  }
+
+  #read(name: string): string {
+    const path = join(this.#points, name);
+    return existsSync(path) ? readFileSync(path, 'utf8') : '';
+  }
+
   /** The pid of wherryd: keel's child that is named as it; undefined until it is ready. */
   wherryd(): number | undefined {
-    if (!this.#life.look().ready) return undefined;
+    return this.#life.look().ready ? this.child() : undefined;
+  }
+
+  /** The pid of a wherryd, ready or not; 0: there is none. */
+  child(): number {
     const children = readFileSync(`/proc/${this.#keel.pid}/task/${this.#keel.pid}/children`, 'latin1');
-    return children
-      .trim()
-      .split(' ')
-      .map(Number)
-      .find((pid) => pid > 0 && commandOf(pid).includes('wherryd.mjs'));
+    const pids = children.trim().split(' ').map(Number);
+    return pids.find((pid) => pid > 0 && commandOf(pid).includes('wherryd.mjs')) ?? 0;
   }
 
   /** How many wherryds have died. */
@@ -136,92 +147,12 @@ export class FaultHarness implements AsyncDisposable {
     };
   }
 
-  /** One container from create to delete; `before` is told what comes next. */
-  async life(
-    point: string,
-    before: (act: 'run' | 'kill' | 'delete') => void = () => {},
-    withExec = false,
-  ): Promise<Outcome> {
-    const { containerd } = this;
-    const id = uniqueId('f');
-    const deaths = this.deaths;
-    const wrong: string[] = [];
-    let twice = 0;
-    const check = (what: string, result: RunResult): void => {
-      this.done++;
-      if (result.code !== 0) wrong.push(`${what}: exit code ${result.code}: ${result.stderr.trim()}`);
-    };
-    try {
-      before('run');
-      check(
-        'run',
-        await containerd.ctr(['run', '-d', '--runtime', RUNTIME, imageName, id, '/bin/sh', '-c', PROGRAM], {
-          timeout: LIMIT,
-        }),
-      );
-      const [pid, status] = await this.#task(id);
-      if (status !== 'RUNNING') wrong.push(`after run it is ${status}`);
-      if (pid > 0 && !existsSync(`/proc/${pid}`)) wrong.push(`its pid ${pid} is not there`);
-      if (withExec) wrong.push(...(await this.#exec(id)));
-      await handlesTerm(() => pid);
-      before('kill');
-      check('kill', await containerd.ctr(['task', 'kill', '-s', 'SIGTERM', id]));
-      await eventually('its exit is told', () => this.#own(id).includes('exit') || undefined, LIMIT);
-      // Not at the first look: containerd waits for State two seconds only, and says UNKNOWN then.
-      await eventually(
-        'it is stopped',
-        async () => (await this.#task(id))[1] === 'STOPPED' || undefined,
-        LIMIT,
-      );
-      const lost = this.#disconnected(id);
-      if (lost !== undefined) wrong.push(`containerd lost its connection: ${lost}`);
-      before('delete');
-      const removed = await containerd.ctr(['task', 'rm', id]);
-      if (removed.code !== 0 || !removed.stderr.includes('exit code 7'))
-        wrong.push(`delete: exit code ${removed.code}: ${removed.stderr.trim()}`);
-      check('container rm', await containerd.ctr(['container', 'rm', id]));
-      await eventually('its deletion is told', () => this.#own(id).includes('delete') || undefined, LIMIT);
-      const topics = this.#own(id);
-      const once = topics.filter((topic, index) => topic !== topics[index - 1]);
-      if (once.join(' ') !== 'create start exit delete') wrong.push(`events: ${topics.join(' ')}`);
-      twice = topics.length - once.length;
-      const status7 = /exit_status"?:\s*7\b/;
-      if (!this.#lines(id).some((line) => line.includes('/tasks/exit') && status7.test(line)))
-        wrong.push('the exit event has another status');
-    } catch (error) {
-      wrong.push((error as Error).message.split('\n')[0] ?? '');
-    }
-    wrong.push(...this.#leftovers(id));
-    return { point, id, deaths: this.deaths - deaths, twice, wrong };
-  }
-
   /** containerd 2.1 says the same of every shim whose last task was deleted: before that it is a loss. */
-  #disconnected(id: string): string | undefined {
+  disconnected(id: string): string | undefined {
     return this.containerd
       .log()
       .split('\n')
       .find((line) => line.includes(id) && /shim disconnected|dead shim|ttrpc: closed/.test(line));
-  }
-
-  /** One that waits, streams and ends with a status of its own. */
-  async #exec(id: string): Promise<string[]> {
-    const name = uniqueId('x');
-    const wrong: string[] = [];
-    const { code, stdout, stderr } = await this.containerd.ctr(
-      ['task', 'exec', '--exec-id', name, id, '/bin/sh', '-c', 'echo one; sleep 0.1; echo two; exit 5'],
-      { timeout: LIMIT },
-    );
-    if (code !== 5 || stdout !== 'one\ntwo\n')
-      wrong.push(`exec: exit code ${code}, output ${JSON.stringify(stdout)}: ${stderr.trim()}`);
-    await eventually(
-      "an exec's exit is told",
-      () => this.events(id, name).includes('exit') || undefined,
-      LIMIT,
-    );
-    const once = this.events(id, name).filter((topic, index, all) => topic !== all[index - 1]);
-    if (once.join(' ') !== 'exec-added exec-started exit')
-      wrong.push(`events of the exec: ${this.events(id, name).join(' ')}`);
-    return wrong;
   }
 
   /** A container that outlives all kills; its end is checked by the function that is returned. */
@@ -231,53 +162,53 @@ export class FaultHarness implements AsyncDisposable {
       ['run', '-d', '--runtime', RUNTIME, imageName, id, '/bin/sh', '-c', PROGRAM],
       { timeout: LIMIT },
     );
-    const [pid] = await this.#task(id);
+    const [pid] = await this.task(id);
     await handlesTerm(() => pid);
     const started = startTime(pid);
     return async () => {
       const wrong: string[] = [];
-      const [now, status] = await this.#task(id);
+      const [now, status] = await this.task(id);
       if (now !== pid || status !== 'RUNNING' || startTime(pid) !== started)
         wrong.push(`${id}: pid ${pid} is ${now} now, ${status}`);
       await this.containerd.ctr(['task', 'kill', '-s', 'SIGTERM', id], { timeout: LIMIT });
-      await eventually('its exit is told', () => this.#own(id).includes('exit') || undefined, LIMIT);
+      await eventually('its exit is told', () => this.own(id).includes('exit') || undefined, LIMIT);
       const removed = await this.containerd.ctr(['task', 'rm', id], { timeout: LIMIT });
       if (!removed.stderr.includes('exit code 7')) wrong.push(`${id}: delete: ${removed.stderr.trim()}`);
       await this.containerd.mustCtr(['container', 'rm', id]);
-      return [...wrong, ...this.#leftovers(id)];
+      return [...wrong, ...this.leftovers(id)];
     };
   }
 
   /** Of it and of its execs, in order. */
   topics(id: string): string[] {
-    return this.#lines(id).map(topicOf);
+    return this.lines(id).map(topicOf);
   }
 
   /** Of its init. */
-  #own(id: string): string[] {
-    return this.#lines(id)
+  own(id: string): string[] {
+    return this.lines(id)
       .filter((line) => !line.includes('/tasks/exec-') && (!line.includes('/tasks/exit') || ofInit(line, id)))
       .map(topicOf);
   }
 
   /** Topics of one exec, in order. */
   events(id: string, exec: string): string[] {
-    return this.#lines(id)
+    return this.lines(id)
       .filter((line) => line.includes(`"${exec}"`))
       .map(topicOf);
   }
 
-  #lines(id: string): string[] {
+  lines(id: string): string[] {
     return this.#seen.of(id).filter((line) => line.includes('/tasks/'));
   }
 
-  async #task(id: string): Promise<[number, string]> {
+  async task(id: string): Promise<[number, string]> {
     const { stdout } = await this.containerd.ctr(['task', 'ls']);
     const { pid, status } = parseTasks(stdout).get(id) ?? { pid: 0, status: 'gone' };
     return [pid, status];
   }
 
-  #leftovers(id: string): string[] {
+  leftovers(id: string): string[] {
     const { runDir, namespace } = this.containerd;
     const folders = join(runDir, 'containers');
     // One by one: others come and go meanwhile.

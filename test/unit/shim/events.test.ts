@@ -229,6 +229,39 @@ describe('events', () => {
     assert.deepEqual(seen, [...topics, ...topics]);
   });
 
+  it('say paused and resumed in turns, also when the next wherryd tells one again', async () => {
+    await using world = setUp();
+    await world.publisher.close(0);
+    const dir = mkdtempSync(join(tmpdir(), 'wherry-journal-'));
+    const seen: string[] = [];
+    const containerd = await listen(
+      world.address,
+      ({ topic }) => void seen.push(topic.replace('/tasks/', '')),
+    );
+    const key = { scope: '/c.sock', namespace: 'ns', id: 'turns' };
+    const stdio = { stdin: '', stdout: '', stderr: '', terminal: false };
+    const request = { key, bundle: '/b', rootfsMounts: [], stdio };
+    const open = () => {
+      const journal = new EventJournal(dir, world.log);
+      const address = () => `unix://${world.address}`;
+      return { journal, publisher: new EventPublisher(world.runtime, address, world.log, journal) };
+    };
+    let now = open();
+    const state = await world.runtime.create(request, { requestId: '' });
+    for (const type of ['paused', 'resumed', 'paused', 'resumed'] as const) {
+      world.runtime.emit({ type, state });
+      await now.publisher.close(5000);
+      now.journal.close();
+      now = open();
+      world.runtime.emit({ type, state });
+    }
+    await now.publisher.close(5000);
+    now.journal.close();
+    await containerd.stop();
+    rmSync(dir, { recursive: true });
+    assert.deepEqual(seen, ['create', 'paused', 'resumed', 'paused', 'resumed']);
+  });
+
   it('are kept up to 16 MiB, then the oldest go and a warning says so; what is kept outlives wherryd', async () => {
     await using world = setUp();
     await world.publisher.close(0);
