@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "link.h"
+#include "notify.h"
 #include "wire.h"
 
 #define ANSWER_TIMEOUT 30000 /* ms until wherryd's first sign, its start included */
@@ -170,6 +171,15 @@ static bool obey(void *context, const uint8_t *frame, size_t size)
         wait_for(pid, get_u32(&r));
         break;
     }
+    case TO_CLIENT_NOTIFY: {
+        uint32_t flags = get_u32(&r);
+        int container = (int)get_u32(&r), manager = (int)get_u32(&r);
+        notify_start(container, manager, flags & NOTIFY_FLAGS_STAYING);
+        pid_t init = (pid_t)get_u32(&r);
+        if (init)
+            notify_init(init);
+        break;
+    }
     case TO_CLIENT_READ_STDIN:
         send_stdin();
         break;
@@ -222,6 +232,8 @@ static void serve(void)
             if (ending >= 0 && exit_code == 0) /* wherryd ends first, and until then it may write into the run folder */
                 poll(&(struct pollfd){.fd = ending, .events = POLLIN}, 1, END_TIMEOUT);
             end_alone();
+            if (exit_code == 0)
+                wait_until_ready();
             exit(exit_code);
         }
         if (!greeted && poll(&(struct pollfd){.fd = server, .events = POLLIN}, 1, ANSWER_TIMEOUT) == 0)

@@ -38,6 +38,7 @@ _Noreturn void run_keel_here(const char *run_dir, bool named); /* daemon start -
 void play(uint32_t flags, const uint8_t *image, size_t n, int player, int registration);
 void wait_for(pid_t pid, uint32_t flags);
 bool watch_once(int server); /* waits for something to happen and handles it; true: the server's link is readable */
+void wait_until_ready(void); /* nothing is left but to tell that the container is ready (notify.h) */
 void relay(bool raw); /* our input, and where it is a raw terminal its size, go to wherryd as they come */
 bool waiting(void);          /* WAIT has named a child */
 bool waited(int *status);    /* and that child has ended */

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "link.h"
+#include "notify.h"
 #include "play.h"
 #include "spawn.h"
 #include "terminal.h"
@@ -31,6 +32,7 @@ static int child_fd = -1, child_status, held_signal;
 static uint32_t child_flags;
 static bool child_done;
 static bool relaying, relay_ended, relay_raw;
+static bool done; /* our command: what asks us to end ends us */
 /* What was ordered together with a play: to wait for its init, and a tape to play here after the init's end. */
 static bool wait_next;
 static uint32_t wait_next_flags;
@@ -120,7 +122,7 @@ static void take_signal(int number)
         terminal_resize();
     if (number == SIGWINCH && relay_raw)
         send_size();
-    if (relaying && ends_programs(number))
+    if ((relaying || done) && ends_programs(number))
         exit(128 + number);
     if (number == SIGWINCH || number == SIGURG || number == SIGTTOU || child_done)
         return;
@@ -149,6 +151,8 @@ static void reap_children(void)
         uint64_t init;
         wait_next = false;
         memcpy(&init, page + INIT_SLOT, sizeof init);
+        if (status == 0 && init)
+            notify_init((pid_t)init);
         if (go_on && status == 0 && init)
             wait_for((pid_t)init, wait_next_flags);
         else if (go_on)
@@ -284,17 +288,27 @@ bool waited(int *status)
     return child_done;
 }
 
+void wait_until_ready(void)
+{
+    done = true;
+    if (held_signal && notify_left())
+        take_signal(held_signal);
+    while (notify_left())
+        watch_once(-1);
+}
+
 bool watch_once(int server)
 {
-    if (signals < 0)
+    if (signals < 0 && !notify_left())
         return true; /* nothing but the link: its read may block */
-    struct pollfd fds[4 + TERMINAL_FDS] = {
+    struct pollfd fds[4 + TERMINAL_FDS + NOTIFY_FDS] = {
         {.fd = server, .events = POLLIN},
         {.fd = signals, .events = POLLIN},
         {.fd = child_flags & WAIT_FLAGS_RELAY_TERMINAL ? console : -1, .events = POLLIN},
         {.fd = relaying && !relay_ended ? 0 : -1, .events = POLLIN},
     };
     terminal_poll(fds + 4);
+    notify_poll(fds + 4 + TERMINAL_FDS);
     int n = poll(fds, sizeof fds / sizeof *fds, child_done && terminal_waits() ? DRAIN_TIMEOUT : -1);
     if (n == 0)
         terminal_close();
@@ -307,5 +321,6 @@ bool watch_once(int server)
     if (fds[3].revents)
         relay_input();
     terminal_handle(fds + 4);
+    notify_handle(fds + 4 + TERMINAL_FDS);
     return fds[0].revents;
 }

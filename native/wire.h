@@ -58,6 +58,7 @@ enum to_client { /* keel (HELLO) or wherryd to client */
     TO_CLIENT_WAIT = 83,
     TO_CLIENT_READ_STDIN = 84,
     TO_CLIENT_RELAY = 85,
+    TO_CLIENT_NOTIFY = 86,
 };
 
 enum connection_kind { CONNECTION_KIND_TTRPC = 1, CONNECTION_KIND_CLIENT = 2 };
@@ -69,6 +70,8 @@ enum play_flags {
     PLAY_FLAGS_PRESERVE_SHIFT = 8,
 };
 enum wait_flags { WAIT_FLAGS_RELAY_TERMINAL = 1, WAIT_FLAGS_KILL_IF_UNHANDLED = 2 };
+
+enum notify_flags { NOTIFY_FLAGS_STAYING = 1 };
 
 enum stream_end { /* kinds of descriptors in the registration message */
     STREAM_END_PIDFD = 1,

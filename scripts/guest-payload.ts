@@ -70,6 +70,7 @@ export async function makePayload(path: string, command: string): Promise<void> 
     // The guest has no compiler.
     for (const program of [
       await compileProgram(join(root, 'test/integration/oci-suite/probe.c')),
+      await compileProgram(join(root, 'test/support/notify.c')),
       await pauseProgram(),
     ])
       bring(program, join('.cache', basename(program)));

@@ -77,6 +77,10 @@ export const runcCommands: readonly CommandSpec[] = [
   {
     name: 'start',
     summary: 'let the program of a created container run',
+    description: [
+      'With NOTIFY_SOCKET in the environment, here and at create, it returns when the program is ready',
+      '(docs/services.md).',
+    ],
     flags: [],
     arguments: [id],
     examples: [{ line: 'start web1', says: 'returns as soon as the program runs' }],
@@ -88,6 +92,8 @@ export const runcCommands: readonly CommandSpec[] = [
     description: [
       'The exit status is that of the program; 128 + n when signal n ended it; 1 when the container could not run.',
       'Signals that the command gets go to the container.',
+      'With NOTIFY_SOCKET in the environment its listener hears when the program is ready, and --detach',
+      'returns then (docs/services.md).',
     ],
     flags: [...createFlags, detachFlag, keepFlag, noSubreaperFlag],
     arguments: [newId],

@@ -5,7 +5,7 @@ import type { Spec } from '../oci/types.ts';
 import type { Bundle } from './bundle.ts';
 import { type CommandContext, callerPath, keyOf, stateDirOf } from './context.ts';
 import type { FlagValues } from './flags.ts';
-import { withNotifySocket } from './notify-socket.ts';
+import { notifyRequest } from './notify-socket.ts';
 import type { ClientSession } from './session.ts';
 
 /** What the caller's process hands on to a container whose tape it plays. */
@@ -35,6 +35,7 @@ export function createRequest(
   const pidFile = flags.text('pid-file');
   const pidfdSocket = flags.text('pidfd-socket');
   const listening = listeningDescriptors(session);
+  const notify = notifyRequest(context);
   return {
     key: keyOf(context, id),
     bundle: bundle.path,
@@ -44,14 +45,12 @@ export function createRequest(
     noNewKeyring: flags.on('no-new-keyring'),
     ...cgroupManager(globals),
     stateDir: stateDirOf(context, id),
-    config: withNotifySocket(
-      listening === 0 ? bundle.config : withListening(bundle.config, listening),
-      session.request.env,
-    ),
+    config: listening === 0 ? bundle.config : withListening(bundle.config, listening),
     caller: {
       ...callerContext(session),
       ...(pidFile !== undefined && { pidFile: callerPath(context, pidFile) }),
       ...(socket !== undefined && { consoleSocket: callerPath(context, socket) }),
+      ...(notify !== undefined && { notify }),
       ...(pidfdSocket !== undefined && { pidfdSocket: callerPath(context, pidfdSocket) }),
       relayConsole: terminal && !detached,
       preserveFds: (flags.integer('preserve-fds') ?? 0) + listening,

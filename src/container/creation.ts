@@ -15,6 +15,7 @@ import { createDeadline, explainHookError } from './hooks.ts';
 import { entriesOf } from './host-entries.ts';
 import type { Keel } from './keel.ts';
 import { planNetDevices } from './net-devices.ts';
+import { listenForReady, prepareNotify } from './notify.ts';
 import type { PlayOptions } from './play.ts';
 import type { ContainerRecord } from './record.ts';
 import type { Removal } from './removal.ts';
@@ -63,11 +64,13 @@ export class Creation {
   async play(
     request: CreateRequest,
     record: ContainerRecord,
-    spec: Spec,
+    given: Spec,
     cgroup: CgroupPlan,
     filter: { filter: Uint8Array; flags: number } | undefined,
   ): Promise<void> {
     const { caller } = request;
+    const notify = caller?.notify;
+    const spec = notify === undefined ? given : await prepareNotify(given, record.dir);
     const resctrl = planResctrl(spec, folderName(request.key.id));
     record.resctrl = resctrl && { tasks: resctrl.tasks, remove: resctrl.remove };
     const input: CreateInput = {
@@ -104,6 +107,10 @@ export class Creation {
     const restore = request.restore === undefined ? undefined : await planRestore(input, request.restore);
     const tape = restore?.tape ?? compileCreate(input);
     const host = caller?.host ?? this.#keel;
+    if (notify !== undefined && request.startAtOnce === true) {
+      const staying = request.foreground !== undefined;
+      await listenForReady(notify, { token: record.token, stateDir: record.dir, init: 0, staying });
+    }
     const result = await host.play(record.token, tape.image, {
       deadline: createDeadline(spec.hooks, restore === undefined ? DEADLINE_MS : RESTORE_DEADLINE_MS),
       console: caller?.relayConsole === true,

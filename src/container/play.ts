@@ -27,9 +27,22 @@ export interface PlayOptions {
   next?: { waitFlags: number; cleanup: Uint8Array | undefined };
 }
 
+/** What the client is to carry from the container to the caller's service manager (docs/internals.md, NOTIFY). */
+export interface NotifyOrder {
+  /** Descriptors of the client: where the program's messages arrive, and the manager's, connected. */
+  container: number;
+  manager: number;
+  /** 0: the init of the play that comes next. */
+  init: number;
+  /** The client outlives the container and stays the main process. Else its end waits until the manager was told, or the init has ended. */
+  staying: boolean;
+}
+
 export interface PlayHost {
   readonly kind: 'keel' | 'client';
   play(token: bigint, tape: Uint8Array, options: PlayOptions): Promise<PlayResult>;
   /** Takes the status of a child that a failed play left. Not there: the host does so by itself. */
   reap?(pid: number): Promise<void>;
+  /** A client's, before the program runs. */
+  notify?(order: NotifyOrder): void;
 }

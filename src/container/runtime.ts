@@ -33,6 +33,7 @@ import type { Keel, ProcessExit, Registration } from './keel.ts';
 import { keyName } from './key.ts';
 import { addMounts, type LiveMountsDependencies, removeMounts } from './live-mounts.ts';
 import { Loggers } from './loggers.ts';
+import { listenForReady, type NotifyRequest } from './notify.ts';
 import { Ooms } from './ooms.ts';
 import type { PlayHost } from './play.ts';
 import { Processes } from './processes.ts';
@@ -356,7 +357,7 @@ export class Runtime implements ContainerRuntime {
     return record.snapshot();
   }
 
-  async start(key: ContainerKey, context: OperationContext): Promise<ContainerState> {
+  async start(key: ContainerKey, context: OperationContext, notify?: NotifyRequest): Promise<ContainerState> {
     const record = await this.#settled(key);
     if (record.adopted && record.status !== 'created' && (await this.#recovery.startedBy(record, context))) {
       return record.snapshot();
@@ -374,6 +375,7 @@ export class Runtime implements ContainerRuntime {
     try {
       if (record.restoreNow !== undefined) await this.#restoreNow(record, context);
       else {
+        if (notify !== undefined) await this.#listen(record, notify);
         await this.#go(record, context);
         fault('start.gone');
         await startHooksEnd(record);
@@ -974,6 +976,16 @@ export class Runtime implements ContainerRuntime {
     if (exit === undefined || record.exitHeld || record.exitTold || this.#execs.anyActive(record)) return;
     record.exitTold = true;
     this.#emit({ type: 'exited', state: record.snapshot(), exit });
+  }
+
+  async #listen(record: ContainerRecord, notify: NotifyRequest): Promise<void> {
+    try {
+      const { token, dir, pid } = record;
+      await listenForReady(notify, { token, stateDir: dir, init: pid, staying: false });
+    } catch (error) {
+      if (record.exit === undefined) record.status = 'created';
+      throw error;
+    }
   }
 
   /** Opens the exec FIFO, at which the created init waits. */

@@ -5,6 +5,7 @@
 import type { CgroupStats } from '../cgroup/stats.ts';
 import type { LinuxResources, Mount, Process, Spec } from '../oci/types.ts';
 import type { CheckpointOptions, RestoreOptions } from './criu/options.ts';
+import type { NotifyRequest } from './notify.ts';
 import type { PlayHost } from './play.ts';
 import type { ResctrlChange } from './resctrl-update.ts';
 
@@ -74,6 +75,8 @@ export interface CallerContext {
   consoleSize?: { rows: number; cols: number };
   /** Descriptors 3..2+n of the caller are kept for the container. */
   preserveFds: number;
+  /** Its service manager waits until the program says that it is ready. */
+  notify?: NotifyRequest;
 }
 
 /** What a shim's caller says once for the init, every exec and every logger of a container. */
@@ -246,7 +249,7 @@ export interface OperationContext {
 export interface ContainerRuntime {
   create(request: CreateRequest, context: OperationContext): Promise<ContainerState>;
   /** Lets a created container's program run. */
-  start(key: ContainerKey, context: OperationContext): Promise<ContainerState>;
+  start(key: ContainerKey, context: OperationContext, notify?: NotifyRequest): Promise<ContainerState>;
   /** From memory, never blocks. */
   state(key: ContainerKey): ContainerState;
   find(key: ContainerKey): ContainerState | undefined;

@@ -1,9 +1,9 @@
 /** wherryd's end of one client connection: turns frames into a ClientSession for the commands. */
 import type { ClientRequest, ClientSession, RelayHandlers } from '../cli/session.ts';
-import type { PlayOptions, PlayResult } from '../container/play.ts';
+import type { NotifyOrder, PlayOptions, PlayResult } from '../container/play.ts';
 import { WherryError } from '../errors.ts';
 import { encodeFrame, FieldReader, type Frame, FrameReader, u32 } from './frames.ts';
-import { FromClient, PlayFlags, PROTOCOL_VERSION, ToClient } from './wire.ts';
+import { FromClient, NotifyFlags, PlayFlags, PROTOCOL_VERSION, ToClient } from './wire.ts';
 
 /** RLIMIT_* 0 to 15, getrlimit(2). */
 const RLIMITS = 16;
@@ -143,6 +143,11 @@ export class ClientLink implements ClientSession {
 
   async reap(pid: number): Promise<void> {
     await this.wait(pid, 0);
+  }
+
+  notify({ container, manager, init, staying }: NotifyOrder): void {
+    const flags = staying ? NotifyFlags.STAYING : 0;
+    this.#send(encodeFrame(ToClient.NOTIFY, 0n, u32(flags), u32(container), u32(manager), u32(init)));
   }
 
   readStdin(): Promise<Buffer> {

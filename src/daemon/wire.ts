@@ -60,6 +60,7 @@ export const ToClient = {
   WAIT: 83,
   READ_STDIN: 84,
   RELAY: 85,
+  NOTIFY: 86,
 } as const;
 
 export const ConnectionKind = { TTRPC: 1, CLIENT: 2 } as const;
@@ -67,6 +68,8 @@ export const ConnectionKind = { TTRPC: 1, CLIENT: 2 } as const;
 /** From bit PRESERVE_SHIFT on: how many of the client's descriptors from 3 on are preserved for the tape. */
 export const PlayFlags = { IN_PROCESS: 1, CONSOLE: 2, AFTER_EXIT: 4, PRESERVE_SHIFT: 8 } as const;
 export const WaitFlags = { RELAY_TERMINAL: 1, KILL_IF_UNHANDLED: 2 } as const;
+
+export const NotifyFlags = { STAYING: 1 } as const;
 
 /** Descriptor kinds of the registration message. */
 export const StreamEnd = {

@@ -395,6 +395,7 @@ export const SOCK_NONBLOCK = 0x800;
 export const SOCK_CLOEXEC = 0x80000;
 export const SOL_SOCKET = 1;
 export const SO_PASSCRED = 0x10;
+export const SO_SNDTIMEO = 0x15;
 export const SO_PEERCRED = 0x11;
 export const SCM_RIGHTS = 1;
 export const SCM_CREDENTIALS = 2;
