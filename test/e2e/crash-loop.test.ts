@@ -13,7 +13,7 @@ import { handlesTerm } from '../support/signals.ts';
 const runtime = 'io.containerd.wherry.v1';
 const timeout = 120_000;
 /** Ends with 7 on SIGTERM. */
-const program = ['/bin/sh', '-c', 'trap "exit 7" TERM; sleep 1000 & wait'];
+const program = ['/bin/sh', '-c', 'trap "exit 7" TERM; sleep 1000000 & wait'];
 const reason = 'its disk is full of sand';
 
 for (const version of ['2.1', '1.6'] as const) {

@@ -12,7 +12,7 @@ import { handlesTerm } from '../support/signals.ts';
 export const timeout = 60_000;
 export const wherry = join(dist, 'bin/wherry');
 const runtime = 'io.containerd.wherry.v1';
-const program = ['/bin/sh', '-c', 'trap "exit 7" TERM; sleep 1000 & wait'];
+const program = ['/bin/sh', '-c', 'trap "exit 7" TERM; sleep 1000000 & wait'];
 
 /** Environment of commands for the wherryd of this containerd. */
 export const envOf = ({ runDir }: Containerd) => ({

@@ -10,7 +10,7 @@ import { updatePidsLimit } from './update.ts';
 
 export const RUNTIME = 'io.containerd.wherry.v1';
 /** Ends with 7 on SIGTERM, so that a status which is right is no accident. */
-export const PROGRAM = 'trap "exit 7" TERM; echo up; sleep 1000 & wait';
+export const PROGRAM = 'trap "exit 7" TERM; echo up; sleep 1000000 & wait';
 /** ms; for a machine that does more than this. */
 export const LIMIT = 60_000;
 const PIDS_LIMIT = 77;
