@@ -1,7 +1,7 @@
 /**
  * `npm run fault -- [--points all|N] [--first F] [--last L] [--with WAY,…] [--parallel P] [--kills K] [--containers C] [--workers W] [--lasting M] [--seed S]
  * [--containerd 2.1,1.6]`: a real containerd runs containers and execs while things befall wherryd, and the table of what was checked is
- * printed. First, each way (kill, throw, stop, heap, memory, descriptors) at every boundary between two steps of a container's life, or at N
+ * printed. First, each way (kill, kill-twice, throw, stop, heap, memory, descriptors) at every boundary between two steps of a container's life, or at N
  * of them that are evenly spread, from the F-th to the L-th, P at a time. Then K kills at random moments of C
  * containers, W at a time beside M that outlive all kills. Needs root and a built tree. Exit code 1: something was lost.
  */

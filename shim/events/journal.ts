@@ -188,17 +188,17 @@ export class EventJournal {
   #rewrite(): number {
     const since = Date.now() - DELETED_MS;
     this.#deleted = this.#deleted.filter((line) => line.at > since);
-    const living = [...this.#told.entries()].filter(([, { told }]) => !told.includes('deleted'));
-    const recent = this.#deleted.filter(({ n }) => !this.#waiting.has(n));
-    const lines: Line[] = [
-      ...recent.flatMap((line): Line[] => [line, { done: line.n }]),
-      ...living.map(([, line]) => line),
-      ...this.#waiting.values(),
-    ];
     for (const [name, { told }] of this.#told) {
       if (told.includes('deleted') && !this.#deleted.some(({ key }) => keyName(key) === name))
         this.#told.delete(name);
     }
+    const recent = this.#deleted.filter(({ n }) => !this.#waiting.has(n));
+    const lines: Line[] = [
+      ...recent.flatMap((line): Line[] => [line, { done: line.n }]),
+      // Also of those that were deleted just now: their state directories may still be there when this process dies.
+      ...this.#told.values(),
+      ...this.#waiting.values(),
+    ];
     const text = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
     try {
       replaceFileSync(this.#path, text);

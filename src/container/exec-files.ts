@@ -1,6 +1,6 @@
 /**
  * Execs that outlive wherryd: a file `exec.<token>` each in the container's state directory, lines of JSON. The first says what was asked
- * for, later ones what has become of it. How it ended needs no line: keel keeps that until the exec is forgotten.
+ * for, later ones what has become of it.
  */
 import { appendFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,8 +21,8 @@ export interface StoredExec {
   logger?: string;
   /** Its start has failed. */
   failed?: { kind: ErrorKind; message: string };
-  /** Its exit was told. */
-  ended?: true;
+  /** Its exit was told, and is this: keel keeps it only until a Delete releases it. `true`: of an earlier version, which asked keel. */
+  ended?: true | { pid: number; exitStatus: number; exitedAt: string };
 }
 
 export type ExecNews = Pick<StoredExec, 'started' | 'logger' | 'failed' | 'ended'>;

@@ -212,7 +212,7 @@ export class Execs {
       exec.adopted = true;
       exec.addedBy = stored.boot === String(this.#deps.boot()) ? stored.addedBy : '';
       if (stored.logger !== undefined) exec.logger = BigInt(stored.logger);
-      exec.exitTold = stored.ended === true;
+      exec.exitTold = stored.ended !== undefined;
       record.execs.set(exec.request.execId, exec);
       if (stored.failed !== undefined) {
         exec.startTried = true;
@@ -222,6 +222,10 @@ export class Execs {
       }
       exec.startTold = stored.started === true;
       if (exec.startTold) exec.status = 'running';
+      if (typeof stored.ended === 'object') {
+        exec.pid = stored.ended.pid;
+        exec.noteExit({ ...stored.ended, exitedAt: new Date(stored.ended.exitedAt) });
+      }
       exec.exitHeld = true;
       exec.unsettled = Promise.withResolvers();
       this.#byToken.set(exec.token, exec);
@@ -348,7 +352,10 @@ export class Execs {
     exec.exit = told;
     const { container } = exec;
     this.#deps.emit({ type: 'execExited', state: container.snapshot(), exec: exec.snapshot(), exit: told });
-    if (exec.outlives && exec.request.autoDelete !== true) noteExec(exec, { ended: true });
+    if (exec.outlives && exec.request.autoDelete !== true)
+      noteExec(exec, {
+        ended: { pid: told.pid, exitStatus: told.exitStatus, exitedAt: told.exitedAt.toISOString() },
+      });
     if (exec.request.autoDelete === true) void this.#forget(exec);
     this.#idle(container);
   }

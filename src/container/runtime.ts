@@ -156,7 +156,7 @@ export class Runtime implements ContainerRuntime {
     this.#recovery = new Recovery({
       keel: this.#keel,
       log: this.#log,
-      remove: (record) => this.#removeAll(record, { requestId: 'recovery' }),
+      remove: (record) => this.#removeOrLater(record, { requestId: 'recovery' }),
       forget: (record) => this.#forget(record),
       ended: (record) => this.#exited(record, 255 << 8, new Date(), false),
       held: (record) => this.#execs.anyActive(record),
@@ -850,8 +850,18 @@ export class Runtime implements ContainerRuntime {
       else if ((await this.#keel.signal(record.token, SIGKILL)) < 0 && context.signal?.aborted === true)
         this.#undone.add(record.token);
       if (record.logger !== undefined) await this.#loggers.kill(record.logger);
-      await this.#removeAll(record, context);
+      await this.#removeOrLater(record, context);
       if (record.pid !== 0) await this.#poststop(record, context);
+    } catch (error) {
+      const fields = { ...logFields(record.key), error: String(error) };
+      this.#log.error('a failed create left something behind', fields);
+    }
+  }
+
+  /** Of a create that has failed. What is wanting (descriptors, room, memory) may be there again later. */
+  async #removeOrLater(record: ContainerRecord, context: OperationContext): Promise<void> {
+    try {
+      await this.#removeAll(record, context);
     } catch (error) {
       const fields = { ...logFields(record.key), error: String(error) };
       this.#log.error('a failed create left something behind; it is removed later', fields);
@@ -859,7 +869,7 @@ export class Runtime implements ContainerRuntime {
     }
   }
 
-  /** What was wanting (descriptors, room, memory) may be there again. The next wherryd tries, too: the state says `creating`. */
+  /** The next wherryd tries, too: the state says `creating`. */
   async #undoLater(record: ContainerRecord): Promise<void> {
     for (let wait = FIRST_UNDO_MS; ; wait = Math.min(wait * 2, LAST_UNDO_MS)) {
       await sleep(wait);

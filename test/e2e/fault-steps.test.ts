@@ -5,7 +5,7 @@ import { FaultHarness } from '../fault/harness.ts';
 import { atStep, countSteps, type Way } from '../fault/steps.ts';
 
 /** Evenly spread, of hundreds. */
-const KILLS = 8;
+const KILLS = 5;
 /** Where something went wrong before, and one of each kind of step. Boundaries shift a little from life to life, so these are near the name. */
 const THROWS = [
   'address written',
@@ -14,11 +14,9 @@ const THROWS = [
   'event written started',
   'pause.frozen',
   'answer Resume',
-  'told EXIT',
-  'remove folder',
 ];
 const OTHERS: readonly (readonly [Way, string])[] = [
-  ['heap', 'create.intent'],
+  ['kill-twice', 'event written deleted'],
   ['memory', 'exec.begun'],
   ['descriptors', 'create.played'],
   ['descriptors', 'pause.begun'],

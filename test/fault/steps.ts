@@ -6,8 +6,8 @@ import { eventually, must } from '../support/run.ts';
 import type { FaultHarness } from './harness.ts';
 import { acts, LIMIT, life, type Outcome } from './life.ts';
 
-/** SIGKILL, an error thrown, SIGSTOP, V8's heap used up, a memory cgroup that is too small, no descriptor left. */
-export const ways = ['kill', 'throw', 'stop', 'heap', 'memory', 'descriptors'] as const;
+/** SIGKILL, SIGKILL and then again while the next wherryd takes up what there is, an error thrown, SIGSTOP, V8's heap used up, a memory cgroup that is too small, no descriptor left. */
+export const ways = ['kill', 'kill-twice', 'throw', 'stop', 'heap', 'memory', 'descriptors'] as const;
 export type Way = (typeof ways)[number];
 
 export interface StepOutcome extends Outcome {
@@ -20,6 +20,8 @@ const TOLD: Partial<Record<Way, RegExp>> = {
   throw: /a fault is injected/,
   descriptors: /too many open files/i,
 };
+/** The second death comes at one of so many boundaries of the next wherryd. */
+const LATER = 40;
 /** ms without a descriptor. */
 const STARVED = 1000;
 
@@ -34,7 +36,8 @@ export async function countSteps(harness: FaultHarness): Promise<string[]> {
 
 export async function atStep(harness: FaultHarness, n: number, way: Way): Promise<StepOutcome> {
   const starves = way === 'memory' || way === 'descriptors';
-  harness.armSteps({ n, act: starves ? 'stop' : way });
+  if (way === 'kill-twice') harness.armSteps({ n, act: 'kill' }, { n: 1 + ((n * 7) % LATER), act: 'kill' });
+  else harness.armSteps({ n, act: starves ? 'stop' : way });
   const over = new AbortController();
   const starving = starves ? starve(harness, way, over.signal) : Promise.resolve();
   const mayFail = TOLD[way];
@@ -50,8 +53,8 @@ export async function atStep(harness: FaultHarness, n: number, way: Way): Promis
   const reached = struck.length > 0;
   const point = `${n} ${way}: ${reached ? passed.at(-1) : 'not reached'}`;
   const { wrong } = outcome;
-  const most = way === 'descriptors' || !reached ? 0 : 1;
-  const least = way === 'throw' || way === 'memory' ? 0 : most;
+  const most = way === 'descriptors' || !reached ? 0 : way === 'kill-twice' ? 2 : 1;
+  const least = way === 'throw' || way === 'memory' ? 0 : Math.min(most, 1);
   // It may have been the last step of all, after which nobody waited.
   await eventually('it has died', () => harness.deaths - before >= least || undefined, LIMIT);
   const deaths = harness.deaths - before;
