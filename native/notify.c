@@ -112,10 +112,11 @@ static bool read_message(void)
     return true;
 }
 
+/* A program may be quicker than the player that has started it: its message waits until we know the main process. */
 void notify_poll(struct pollfd fds[NOTIFY_FDS])
 {
     for (int i = 0; i < NOTIFY_FDS; i++)
-        fds[i] = (struct pollfd){.fd = watched[i], .events = POLLIN};
+        fds[i] = (struct pollfd){.fd = main_process ? watched[i] : -1, .events = POLLIN};
 }
 
 void notify_handle(const struct pollfd fds[NOTIFY_FDS])

@@ -2,6 +2,7 @@
  * NOTIFY_SOCKET, as runc has it: a folder of the state directory is mounted at /run/notify; a socket in it is there from the start
  * on, and whoever starts the container tells the service manager when the program says that it is ready.
  */
+import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WherryError } from '../errors.ts';
@@ -26,8 +27,17 @@ export interface NotifyRequest {
 
 /** Makes the folder in the state directory and returns the configuration that shows it. */
 export async function prepareNotify(spec: Spec, stateDir: string): Promise<Spec> {
+  await mkdir(join(stateDir, FOLDER), { mode: 0o755 });
+  return withNotify(spec, stateDir);
+}
+
+/** The configuration that a container of this state directory came from, of the one that its bundle has. */
+export function asPrepared(spec: Spec, stateDir: string): Spec {
+  return existsSync(join(stateDir, FOLDER)) ? withNotify(spec, stateDir) : spec;
+}
+
+function withNotify(spec: Spec, stateDir: string): Spec {
   const folder = join(stateDir, FOLDER);
-  await mkdir(folder, { mode: 0o755 });
   const options = ['bind', 'nosuid', 'noexec', 'nodev', 'ro'];
   const mount = { destination: PLACE, type: 'bind', source: folder, options };
   const others = (spec.process.env ?? []).filter((entry) => !entry.startsWith('NOTIFY_SOCKET='));

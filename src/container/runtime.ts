@@ -33,7 +33,7 @@ import type { Keel, ProcessExit, Registration } from './keel.ts';
 import { keyName } from './key.ts';
 import { addMounts, type LiveMountsDependencies, removeMounts } from './live-mounts.ts';
 import { Loggers } from './loggers.ts';
-import { listenForReady, type NotifyRequest } from './notify.ts';
+import { asPrepared, listenForReady, type NotifyRequest } from './notify.ts';
 import { Ooms } from './ooms.ts';
 import type { PlayHost } from './play.ts';
 import { Processes } from './processes.ts';
@@ -549,7 +549,7 @@ export class Runtime implements ContainerRuntime {
         { path: 'id' },
       );
     }
-    const config = await readBundle(record.bundle);
+    const config = asPrepared(await readBundle(record.bundle), record.dir);
     const host = context.host ?? this.#keel;
     const nextToken = this.#nextToken;
     await checkpointContainer(record, config, options, { cgroups: this.#cgroups, host, nextToken });

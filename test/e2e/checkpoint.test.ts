@@ -1,13 +1,14 @@
 /** checkpoint and restore with the real criu: a process goes on where it was. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { makeBundle, type SpecConfig } from '../support/bundle.ts';
 import { criuProgram, linkedNumber } from '../support/criu.ts';
 import { uniqueId } from '../support/paths.ts';
-import { eventually } from '../support/run.ts';
+import { eventually, run } from '../support/run.ts';
+import { notifyProgram, ServiceManager } from '../support/service-manager.ts';
 import { Wherry } from '../support/wherry.ts';
 
 /**
@@ -48,6 +49,28 @@ for (const mode of ['wherryd', 'alone'] as const) {
     };
     const stateOf = async (id: string) =>
       JSON.parse(await wherry.must(['state', id])) as { pid: number; status: string };
+
+    test('a program that speaks to a service manager does so after the restore', async () => {
+      const id = uniqueId('notify');
+      await using manager = await ServiceManager.listen(join(wherry.folder, `${id}.s`));
+      const talk = 'while :; do /notify send READY=1; sleep 0.05; done';
+      const bundle = await bundleOf(id, talk);
+      copyFileSync(await notifyProgram(), join(bundle, 'rootfs/notify'));
+      const env = { ...wherry.env, NOTIFY_SOCKET: manager.address };
+      const call = async (...words: string[]) => {
+        const outputFile = join(bundle, 'out');
+        const result = await run(wherry.command, [...words, '-d', '-b', bundle, id], { env, outputFile });
+        assert.equal(result.code, 0, readFileSync(outputFile, 'utf8'));
+        const told = await eventually('READY', () => manager.messages.length === 3 || undefined);
+        const { pid } = await stateOf(id);
+        assert.equal(told && manager.take()[1]?.text, `MAINPID=${pid}\\n`);
+      };
+      await call('run');
+      const image = join(bundle, 'image');
+      await wherry.must(['checkpoint', '--image-path', image, id]);
+      await call('restore', '--image-path', image);
+      await wherry.must(['delete', '--force', id]);
+    });
 
     test('a counting process goes on counting, under another name', async () => {
       const id = uniqueId('count');
