@@ -18,6 +18,7 @@ import { FOLDER, type Launches, REMOVE } from '../launched/launches.ts';
 import { explainPasta, findPasta, networkFiles, pastaHooks } from '../launched/network.ts';
 import { capabilities, environment, volumes } from '../launched/options.ts';
 import { assertSameView } from '../namespaces.ts';
+import { notifyRequest } from '../notify-socket.ts';
 import { invalidValue } from '../parse.ts';
 
 /** docker's statuses for what is not the command's own. */
@@ -70,7 +71,8 @@ export async function launchCommand(context: CommandContext): Promise<number> {
       return 0;
     }
     const waitFlags = terminal ? 0 : WaitFlags.KILL_IF_UNHANDLED;
-    const caller = { ...callerContext(session), relayConsole: terminal };
+    const notify = notifyRequest(context);
+    const caller = { ...callerContext(session), relayConsole: terminal, ...(notify && { notify }) };
     return await runInForeground(context, { ...request, caller }, { waitFlags, keep: false });
   } catch (error) {
     throw flags.text('network') === 'pasta' ? explainPasta(error) : error;

@@ -167,6 +167,18 @@ describe('NOTIFY_SOCKET of the caller', () => {
       assert.equal(story.manager.messages.length, 3);
     }));
 
+  test('launch: the manager hears it, and the client is the main process', async () => {
+    const id = uniqueId('notify');
+    await using manager = await ServiceManager.listen(join(wherry.folder, `${id}.s`));
+    const speaker = await Speaker.make(wherry.folder, id, ready);
+    const env = { ...wherry.env, NOTIFY_SOCKET: manager.address };
+    const rootfs = ['--rootfs', join(speaker.bundle, 'rootfs')];
+    const call = speaker.call(wherry.command, ['launch', ...rootfs, '--', '/notify', 'send', 'READY=1'], env);
+    assert.equal(await call.end(), 0, speaker.said);
+    await eventually('the manager was told', () => manager.messages.length === 3 || undefined);
+    assert.equal(manager.messages[1]?.text, `MAINPID=${call.pid}\\n`);
+  });
+
   test('the last words of a program that ends at once are heard', async () => {
     const id = uniqueId('notify');
     await using manager = await ServiceManager.listen(join(wherry.folder, `${id}.s`));
