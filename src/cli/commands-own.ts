@@ -180,7 +180,7 @@ export const ownCommands: readonly CommandSpec[] = [
   {
     name: 'version',
     summary: 'print the version and the builds of all parts',
-    flags: [],
+    flags: [formatFlag(['text', 'json'], 'text')],
     arguments: [],
     examples: [],
     runc: false,

@@ -31,7 +31,8 @@ export const peopleCommands: readonly CommandSpec[] = [
     summary: 'connect this terminal to a detached container',
     description: [
       'What the container writes from now on is printed; what is typed goes to its standard input where it has one (launch -d with',
-      '-i or -t). Ctrl-P Ctrl-Q goes away again and leaves it running. The exit status is that of the container, 0 after going away.',
+      '-i or -t). Ctrl-P Ctrl-Q goes away again and leaves it running; from a container without a terminal Ctrl-C does. The exit status',
+      'is that of the container, 0 after Ctrl-P Ctrl-Q.',
     ],
     flags: [
       { name: 'no-stdin', kind: 'boolean', help: 'only watch' },
@@ -72,7 +73,7 @@ export const peopleCommands: readonly CommandSpec[] = [
   {
     name: 'wait',
     summary: 'wait for the end of containers and print their exit statuses',
-    flags: [],
+    flags: [{ ...format, help: 'json: an object with id and status a container' }],
     arguments: [ids],
     examples: [{ line: 'wait job', says: '0 where all went well; 137 after SIGKILL' }],
     runc: false,
@@ -101,7 +102,7 @@ export const peopleCommands: readonly CommandSpec[] = [
   {
     name: 'inspect',
     summary: 'print all that is known of containers, as JSON',
-    flags: [],
+    flags: [formatFlag(['json'], 'json')],
     arguments: [ids],
     examples: [{ line: 'inspect web', says: 'state, process, cgroups, streams, end' }],
     runc: false,

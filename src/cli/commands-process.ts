@@ -91,6 +91,13 @@ export const processCommands: readonly CommandSpec[] = [
         ...formatFlag(['table', 'json'], 'table'),
         help: 'how the answer looks; json is a list of process ids',
       },
+      { name: 'quiet', short: 'q', kind: 'boolean', help: 'without ID: print ids only' },
+      {
+        name: 'all',
+        short: 'a',
+        kind: 'boolean',
+        help: 'accepted for users of docker; those that have ended are always shown',
+      },
     ],
     arguments: [
       { ...id, optional: true },
@@ -98,7 +105,7 @@ export const processCommands: readonly CommandSpec[] = [
     ],
     examples: [
       { line: 'ps web1', says: 'the columns of ps -ef' },
-      { line: 'ps', says: 'what runs on this node' },
+      { line: 'ps', says: 'what runs on this node, and what has ended' },
     ],
     runc: true,
     flagsEndAtArgument: true,

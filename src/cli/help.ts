@@ -4,6 +4,9 @@ import { commandsOf, usageLine } from './parse.ts';
 
 const WIDTH = 100;
 
+/** What people need before anything else, in the order in which they need it. */
+const firstCommands = ['launch', 'ps', 'logs', 'attach', 'exec', 'stop', 'wait', 'rm', 'stats', 'inspect'];
+
 /** The overview: `wherry --help`, or of one group (`wherry daemon --help`). */
 export function renderOverview(program: string, group?: string): string {
   const all = commandsOf(program);
@@ -15,8 +18,23 @@ export function renderOverview(program: string, group?: string): string {
     '',
   ];
   if (group === undefined && program !== 'runc') {
-    lines.push("Commands, with runc's flags:", ...commandRows(commands.filter(({ runc }) => runc)), '');
-    lines.push('More commands:', ...commandRows(commands.filter(({ runc }) => !runc)), '');
+    const first = firstCommands.map((name) => commands.find((command) => command.name === name)!);
+    const others = commands.filter((command) => !command.runc && !first.includes(command));
+    lines.push('To run and look after containers:', ...commandRows(first), '');
+    lines.push(
+      "Of bundles, with runc's flags and answers:",
+      ...commandRows(commands.filter((command) => command.runc && !first.includes(command))),
+      '',
+    );
+    lines.push('More:', ...commandRows(others), '');
+    lines.push(
+      'To begin with:',
+      ...rows([
+        [`${program} launch -t -- sh`, "a shell in a view of this machine's root filesystem"],
+        [`${program} launch -d --name web -- PROGRAM`, `then ${program} logs -f web, ${program} stop web`],
+      ]),
+      '',
+    );
   } else {
     lines.push('Commands:', ...commandRows(commands), '');
   }
@@ -37,7 +55,7 @@ export function renderCommand(command: CommandSpec, program: string): string {
     '',
     `Usage: ${usageLine(command, program)}`,
   ];
-  if (command.description !== undefined) lines.push('', ...command.description);
+  if (command.description !== undefined) lines.push('', ...wrap(command.description.join(' '), WIDTH));
   if (command.arguments.length > 0) {
     lines.push('', 'Arguments:', ...rows(command.arguments.map(({ name, help }) => [name, help])));
   }

@@ -3,6 +3,7 @@ import type { ContainerState } from '../container/types.ts';
 import { WherryError } from '../errors.ts';
 import { type CommandContext, keyOf } from './context.ts';
 import { checkId } from './ids.ts';
+import { nearest } from './suggest.ts';
 
 /** not-found for an unknown id; failed-precondition where several outside the command line's own have it. */
 export function namedContainer(context: CommandContext, name: string): ContainerState {
@@ -22,5 +23,13 @@ export function namedContainer(context: CommandContext, name: string): Container
       },
     );
   }
-  return others[0] ?? runtime.state(key);
+  if (others[0] !== undefined) return others[0];
+  const near = nearest(
+    name,
+    runtime.list().map((state) => state.key.id),
+  );
+  throw new WherryError('not-found', `container does not exist: ${name}`, {
+    path: 'id',
+    hint: near === undefined ? '"wherry ps" lists all there are' : `did you mean ${near}?`,
+  });
 }

@@ -8,7 +8,7 @@ import { peopleCommands } from './commands-people.ts';
 import { runcCommands } from './commands-runc.ts';
 import { FlagValues } from './flags.ts';
 import { type CommandSpec, type FlagSpec, globalFlags, helpFlag } from './grammar.ts';
-import { nearest } from './suggest.ts';
+import { nearestOrBegun } from './suggest.ts';
 
 export interface GlobalPart {
   globals: FlagValues;
@@ -119,7 +119,9 @@ function unknownCommand(name: string, commands: readonly CommandSpec[], program:
     });
   }
   const words = commands.map((command) => command.name);
-  const near = nearest(name, words) ?? nearest(name, [...new Set(words.map((word) => word.split(' ')[0]!))]);
+  const near =
+    nearestOrBegun(name, words) ??
+    nearestOrBegun(name, [...new Set(words.map((word) => word.split(' ')[0]!))]);
   const hint =
     near === undefined ? `${program} --help lists the commands` : `did you mean "${program} ${near}"?`;
   return new WherryError('invalid-argument', `unknown command "${name}"`, { hint });
@@ -235,7 +237,7 @@ export function invalidValue(written: string, value: string, expected: string): 
 
 function unknownFlag(token: string, name: string, context: Context): WherryError {
   const long = [helpFlag, ...context.flags].map((flag) => flag.name);
-  const near = name.length > 1 ? nearest(name, long) : undefined;
+  const near = name.length > 1 ? nearestOrBegun(name, long) : undefined;
   let hint = `"${context.line} --help" lists the flags`;
   if (near !== undefined) hint = `did you mean --${near}?`;
   else if (context.flags !== globalFlags && lookup(globalFlags).has(name)) {
@@ -267,7 +269,10 @@ function checkCount(command: CommandSpec, args: readonly string[], program: stri
 /** `wherry kill [flags] ID [SIGNAL]` */
 export function usageLine(command: CommandSpec, program: string): string {
   const words = command.arguments.map((argument) => {
-    const name = argument.rest === true ? `${argument.name} [ARGUMENT…]` : argument.name;
+    const { name: word, rest, optional } = argument;
+    // A command has arguments of its own; of all else there may be several.
+    const more = word === 'COMMAND' ? 'ARGUMENT' : word;
+    const name = rest === true ? `${word} ${optional && word !== 'COMMAND' ? '…' : `[${more}…]`}` : word;
     return argument.optional === true ? `[${name}]` : name;
   });
   const flags = command.flags.length > 0 ? ['[flags]'] : [];

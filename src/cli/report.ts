@@ -62,7 +62,7 @@ export class Report {
 }
 
 /** Message, flag or field, and hint. The id is what the caller typed, so the name of its field says nothing here. */
-function sentence(error: WherryError): string {
+export function sentence(error: WherryError): string {
   const { path, ...details } = error.details;
   return path === 'id' ? new WherryError(error.kind, error.message, details).describe() : error.describe();
 }

@@ -34,3 +34,11 @@ export function nearest(typed: string, known: readonly string[]): string | undef
   }
   return best;
 }
+
+/** The nearest word, or else the only one that begins so. */
+export function nearestOrBegun(typed: string, known: readonly string[]): string | undefined {
+  const near = nearest(typed, known);
+  if (near !== undefined || typed.length < 2) return near;
+  const [first, ...more] = known.filter((word) => word.startsWith(typed));
+  return more.length === 0 ? first : undefined;
+}

@@ -48,6 +48,7 @@ export interface StoredContainer {
   unit?: string;
   resctrl?: { tasks: string[]; remove: string[] };
   annotations: Record<string, string>;
+  command?: string;
   ociVersion: string;
   rootfsMounts: MountSpec[];
   /** Token of its logger (binary://). */
@@ -108,6 +109,7 @@ export class ContainerRecord {
   /** Its processes have a seccomp filter. */
   filtered = false;
   annotations: Record<string, string> = {};
+  command = '';
   ociVersion = '';
   /** Of an ordinary user's: what writes its maps of ids. */
   idHelpers: IdHelpers = {};
@@ -208,6 +210,7 @@ export class ContainerRecord {
       oomKills: this.oomKills,
       oomCgroup: this.oomCgroup,
       annotations: this.annotations,
+      command: this.command,
       ociVersion: this.ociVersion,
       cgroups: this.cgroup?.paths ?? {},
     };
@@ -238,6 +241,7 @@ export class ContainerRecord {
       ...(this.deviceRules !== undefined && { deviceRules: this.deviceRules }),
       ...(this.addedMounts.length > 0 && { addedMounts: this.addedMounts }),
       annotations: this.annotations,
+      command: this.command,
       ociVersion: this.ociVersion,
       rootfsMounts: this.rootfsMounts,
       ...(this.resctrl !== undefined && { resctrl: this.resctrl }),

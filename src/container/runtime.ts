@@ -18,6 +18,7 @@ import type { LinuxResources, Mount, Spec } from '../oci/types.ts';
 import { playError } from '../tape/outcome.ts';
 import { type Asker, readBundle, readSpec, rootfsOf } from './bundle-spec.ts';
 import { cgroupOwner } from './cgroup-owner.ts';
+import { commandText } from './command-text.ts';
 import { Creation } from './creation.ts';
 import { checkpointContainer } from './criu/checkpoint.ts';
 import type { CheckpointOptions } from './criu/options.ts';
@@ -292,6 +293,7 @@ export class Runtime implements ContainerRuntime {
       record.cgroup = { paths, relative, remove, ...(unwanted && { unwanted }) };
       for (const warning of cgroup.warnings) this.#log.warn(warning, logFields(request.key));
       record.annotations = spec.annotations ?? {};
+      record.command = commandText(spec.process.args);
       record.ociVersion = spec.ociVersion;
       record.hooks = laterHooks(spec.hooks);
       record.rootfs = rootfsOf(spec, request.bundle);

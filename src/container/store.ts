@@ -224,6 +224,7 @@ function revive(dir: string, stored: StoredContainer): ContainerRecord {
   record.deviceRules = stored.deviceRules;
   record.addedMounts = stored.addedMounts ?? [];
   record.annotations = stored.annotations;
+  record.command = stored.command ?? '';
   record.ociVersion = stored.ociVersion;
   record.rootfsMounts = stored.rootfsMounts;
   record.resctrl = stored.resctrl;

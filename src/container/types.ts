@@ -207,6 +207,8 @@ export interface ContainerState {
   /** In which cgroup the last of them was: `/` is the container's own, `/a` one that it made; undefined: there was none. */
   oomCgroup: string | undefined;
   annotations: Record<string, string>;
+  /** Its program with the arguments, as a shell would take them, cut where it is long; '': made by an earlier build. */
+  command?: string;
   ociVersion: string;
   /** Cgroup path of each v1 controller, or {'': path} on v2. Empty: no cgroup. */
   cgroups: Record<string, string>;

@@ -44,8 +44,9 @@ export class Tmux implements AsyncDisposable {
     await this.#call('resize-window', '-x', String(columns), '-y', String(rows));
   }
 
-  screen(): Promise<string> {
-    return this.#call('capture-pane', '-p');
+  /** `escapes`: with those of colours. */
+  screen({ escapes = false } = {}): Promise<string> {
+    return this.#call('capture-pane', '-p', ...(escapes ? ['-e'] : []));
   }
 
   /** Waits until the screen shows it. */

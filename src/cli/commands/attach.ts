@@ -5,9 +5,11 @@ import { namedContainer } from '../names.ts';
 import { shown } from '../parse.ts';
 import { aborted, keptConsole } from './logs.ts';
 
+const DETACH_KEYS = 'ctrl-p,ctrl-q';
+
 export async function attachCommand(context: CommandContext): Promise<number> {
   const { session, deps, flags, args, operation } = context;
-  const keys = detachKeys(flags.text('detach-keys') ?? 'ctrl-p,ctrl-q');
+  const keys = detachKeys(flags.text('detach-keys') ?? DETACH_KEYS);
   const state = namedContainer(context, args[0] ?? '');
   const { key } = state;
   const console = keptConsole(deps, state);
@@ -22,8 +24,10 @@ export async function attachCommand(context: CommandContext): Promise<number> {
     session.out(stream === 'stdout' ? 1 : 2, bytes),
   );
   const gone = new AbortController();
+  const given = state.stdio.stdin !== '' && !flags.on('no-stdin');
+  sayHowToLeave(context, given && terminal);
   try {
-    if (state.stdio.stdin !== '' && !flags.on('no-stdin')) {
+    if (given) {
       const watch = new DetachKeys(keys);
       session.relay(terminal && session.request.isTerminal[0], {
         input(bytes) {
@@ -51,6 +55,14 @@ export async function attachCommand(context: CommandContext): Promise<number> {
     gone.abort();
     stop();
   }
+}
+
+/** Only the keys of a terminal in raw mode are seen one by one; elsewhere Ctrl-C ends this command and nothing else. */
+function sayHowToLeave({ session, flags }: CommandContext, byKeys: boolean): void {
+  const { isTerminal } = session.request;
+  if (!isTerminal[0] || !isTerminal[2]) return;
+  const keys = byKeys ? (flags.text('detach-keys') ?? DETACH_KEYS) : 'ctrl-c';
+  session.out(2, `[${keys.replaceAll(',', ' ')} leaves it running]${byKeys ? '\r' : ''}\n`);
 }
 
 /** `ctrl-p,ctrl-q`, `a,b` → the bytes that they send. */

@@ -5,11 +5,12 @@ import type { ContainerKey, ContainerState } from '../../container/types.ts';
 import { WherryError } from '../../errors.ts';
 import type { CommandContext } from '../context.ts';
 import { parseDuration } from '../duration.ts';
-import { table } from '../format.ts';
 import { namedContainer } from '../names.ts';
 import { shown } from '../parse.ts';
+import { peopleTable } from '../people-table.ts';
 
 const SHORTEST_MS = 100;
+const HEAD = ['ID', 'NAMESPACE', 'CPU', 'MEMORY / LIMIT', 'PIDS'];
 
 interface Sample {
   /** performance.now() */
@@ -40,6 +41,7 @@ export async function statsCommand(context: CommandContext): Promise<number> {
     return deps.runtime.list().filter(({ status }) => status === 'running' || status === 'paused');
   };
   let before = await sampleAll(context, chosen());
+  let first = true;
   do {
     // A share of processor time needs two samples.
     await pause(interval, session.signal);
@@ -47,7 +49,8 @@ export async function statsCommand(context: CommandContext): Promise<number> {
     const states = chosen();
     const now = await sampleAll(context, states);
     const rows = states.flatMap(({ key }) => rowOf(key, now.get(keyName(key)), before.get(keyName(key))));
-    show(context, rows);
+    show(context, rows, first);
+    first = false;
     before = now;
   } while (!flags.on('no-stream') && !session.signal.aborted && before.size > 0);
   return 0;
@@ -117,7 +120,11 @@ function rowOf(key: ContainerKey, now: Sample | undefined, before: Sample | unde
   ];
 }
 
-function show({ flags, print }: CommandContext, rows: readonly Row[]): void {
+/** Home and all below gone (console_codes(4)): on a terminal each sample stands where the last one stood. */
+const AGAIN = '\u001b[H\u001b[J';
+const CLEAR = '\u001b[2J\u001b[H';
+
+function show({ flags, print, session }: CommandContext, rows: readonly Row[], first: boolean): void {
   if (flags.text('format') === 'json') {
     print(rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
     return;
@@ -129,7 +136,9 @@ function show({ flags, print }: CommandContext, rows: readonly Row[]): void {
     `${size(memory)} / ${memoryLimit === undefined ? 'no limit' : size(memoryLimit)}`,
     String(pids),
   ]);
-  print(table([['ID', 'NAMESPACE', 'CPU', 'MEMORY / LIMIT', 'PIDS'], ...cells]));
+  const stays = session.request.isTerminal[1] && !flags.on('no-stream');
+  const place = first ? CLEAR : AGAIN;
+  print((stays ? place : '') + peopleTable(session, [HEAD, ...cells]));
 }
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];

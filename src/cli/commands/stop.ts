@@ -1,8 +1,10 @@
-/** `stop`, `wait` and `rm`: the ends of containers, for people. Every container is tried; the first error is told at the end. */
+/** `stop`, `wait` and `rm`: the ends of containers, for people. Every container is tried; what went wrong is told at the end. */
 import { readFile } from 'node:fs/promises';
 import type { ContainerState } from '../../container/types.ts';
+import { WherryError } from '../../errors.ts';
 import type { CommandContext } from '../context.ts';
 import { namedContainer } from '../names.ts';
+import { sentence } from '../report.ts';
 
 const SIGTERM = 15;
 const SIGKILL = 9;
@@ -18,17 +20,29 @@ export function stopCommand(context: CommandContext): Promise<number> {
 }
 
 export function waitCommand(context: CommandContext): Promise<number> {
-  const { deps, operation, session } = context;
+  const { deps, operation, session, flags } = context;
+  const json = flags.text('format') === 'json';
   return forEach(context, async ({ key }) => {
     const { exitStatus } = await deps.runtime.wait(key, { ...operation, signal: session.signal });
-    context.print(`${exitStatus}\n`);
+    context.print(`${json ? JSON.stringify({ id: key.id, status: exitStatus }) : exitStatus}\n`);
   });
 }
 
 export function rmCommand(context: CommandContext): Promise<number> {
   const { deps, operation, flags } = context;
-  return forEach(context, async ({ key }) => {
-    await deps.runtime.delete(key, flags.on('force'), operation);
+  const force = flags.on('force');
+  return forEach(context, async ({ key, status }) => {
+    if (!force && (status === 'running' || status === 'paused')) {
+      throw new WherryError(
+        'failed-precondition',
+        `cannot delete container ${key.id} that is not stopped: ${status}`,
+        {
+          path: 'id',
+          hint: `end it first: wherry stop ${key.id}, or at once: wherry rm -f ${key.id}`,
+        },
+      );
+    }
+    await deps.runtime.delete(key, force, operation);
     context.print(`${key.id}\n`);
   });
 }
@@ -75,15 +89,15 @@ async function forEach(
   act: (state: ContainerState) => Promise<void>,
 ): Promise<number> {
   const names = [...new Set(context.args)];
-  const problems: unknown[] = [];
+  const problems: WherryError[] = [];
   for (const name of names) {
     try {
       await act(namedContainer(context, name));
     } catch (error) {
-      problems.push(error);
-      if (problems.length > 1) context.warn(String(error instanceof Error ? error.message : error));
+      problems.push(WherryError.from(error));
     }
   }
-  if (problems.length > 0) throw problems[0];
-  return 0;
+  const [first, ...more] = problems;
+  if (first === undefined) return 0;
+  throw more.length === 0 ? first : new WherryError(first.kind, problems.map(sentence).join('\n'));
 }

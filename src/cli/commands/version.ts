@@ -6,18 +6,23 @@ import type { ClientSession } from '../session.ts';
 /** Version of the OCI runtime specification that config.json is checked against. */
 const SPEC = '1.3.0';
 
-export function versionText(session: ClientSession, { versions }: CliDependencies): string {
-  const lines = [
-    `wherry version ${versions.wherry}`,
-    `commit: ${versions.wherryd}`,
-    `spec: ${SPEC}`,
-    `node: ${versions.node}`,
-    `libseccomp: ${installed(versions.libseccomp)}`,
-    `client: ${session.request.build}`,
-    `keel: ${versions.keel}`,
-    `wherryd: ${versions.wherryd}`,
-  ];
-  return `${lines.join('\n')}\n`;
+export function versionText(session: ClientSession, deps: CliDependencies): string {
+  const { version, ...parts } = versionsOf(session, deps);
+  const lines = Object.entries(parts).map(([part, build]) => `${part}: ${build}\n`);
+  return `wherry version ${version}\n${lines.join('')}`;
+}
+
+function versionsOf(session: ClientSession, { versions }: CliDependencies) {
+  return {
+    version: versions.wherry,
+    commit: versions.wherryd,
+    spec: SPEC,
+    node: versions.node,
+    libseccomp: installed(versions.libseccomp),
+    client: session.request.build,
+    keel: versions.keel,
+    wherryd: versions.wherryd,
+  };
 }
 
 /** The library is looked for when it is first needed; asking for the version is no reason to fail. */
@@ -30,6 +35,8 @@ function installed(libseccomp: () => string): string {
 }
 
 export async function versionCommand(context: CommandContext): Promise<number> {
-  context.print(versionText(context.session, context.deps));
+  const { session, deps, flags, print } = context;
+  const json = flags.text('format') === 'json';
+  print(json ? `${JSON.stringify(versionsOf(session, deps))}\n` : versionText(session, deps));
   return 0;
 }
