@@ -18,6 +18,7 @@ import type { Keel, ProcessExit, Registration } from './keel.ts';
 import type { Loggers } from './loggers.ts';
 import type { ContainerRecord } from './record.ts';
 import { assertSent } from './refusals.ts';
+import { repeatedAs } from './repeats.ts';
 import { planStdio, type StdioPlan } from './stdio.ts';
 import { DRAIN_MS } from './streams.ts';
 import type { ExecRequest, ExecState, ExitInfo, OperationContext, RuntimeEvent } from './types.ts';
@@ -66,7 +67,7 @@ export class Execs {
     }
     refuseUnsupported(request);
     const exec = new ExecRecord(record, request, this.#deps.nextToken());
-    exec.addedBy = requestId;
+    exec.addedBy = repeatedAs({ requestId });
     record.execs.set(execId, exec);
     this.#deps.emit({ type: 'execAdded', state: record.snapshot(), exec: exec.snapshot() });
     this.#save(exec);

@@ -11,7 +11,7 @@ import type { CgroupStats } from '../cgroup/stats.ts';
 import { isSliceName, type SystemdUnit } from '../cgroup/systemd.ts';
 import { foldersIn } from '../cgroup/tree.ts';
 import { WherryError } from '../errors.ts';
-import { fault } from '../fault.ts';
+import { type FaultPoint, fault } from '../fault.ts';
 import { isAlive } from '../linux/pidfd.ts';
 import { compileSeccomp } from '../linux/seccomp.ts';
 import type { LinuxResources, Mount, Spec } from '../oci/types.ts';
@@ -42,6 +42,7 @@ import { ContainerRecord } from './record.ts';
 import { Recovery } from './recover.ts';
 import { alreadyExists, notFound, notRunning } from './refusals.ts';
 import { Removal } from './removal.ts';
+import { repeatedAs } from './repeats.ts';
 import { type ResctrlChange, updateResctrl } from './resctrl-update.ts';
 import { ordinaryUser } from './rootless.ts';
 import { type OpenUnit, Scopes } from './scopes.ts';
@@ -263,7 +264,7 @@ export class Runtime implements ContainerRuntime {
     const record = new ContainerRecord(request.key, this.#nextToken(), dir, request.bundle, request.stdio);
     record.rootfsMounts = request.rootfsMounts;
     record.settings = request.settings ?? {};
-    record.createdBy = context.requestId;
+    record.createdBy = repeatedAs(context);
     record.startsAtOnce = request.startAtOnce === true;
     record.boot = this.#boot;
     this.#remember(record);
@@ -497,7 +498,7 @@ export class Runtime implements ContainerRuntime {
     const freezer = this.#processes.freezer(record);
     try {
       // So that the next wherryd looks whether it is frozen, and knows the call when it comes again.
-      record.frozenBy = context.requestId;
+      record.frozenBy = repeatedAs(context);
       this.#store.save(record);
       await freezer.freeze(context.host);
       fault('pause.frozen');
@@ -511,8 +512,7 @@ export class Runtime implements ContainerRuntime {
     record.status = 'paused';
     record.pausedFrom = before;
     this.#emit({ type: 'paused', state: record.snapshot() });
-    fault('pause.told');
-    this.#trySave(record);
+    this.#trySave(record, 'pause.told');
   }
 
   async resume(key: ContainerKey, context: OperationContext): Promise<void> {
@@ -522,20 +522,20 @@ export class Runtime implements ContainerRuntime {
     if (record.status !== 'paused' && !(begun && record.exit === undefined))
       throw new WherryError('failed-precondition', 'container not paused');
     // What is frozen must not stay so for want of room.
-    record.frozenBy = context.requestId;
+    record.frozenBy = repeatedAs(context);
     this.#trySave(record);
     await this.#processes.freezer(record).thaw(context.host);
     fault('resume.thawed');
     if (record.exit !== undefined) return;
     record.status = record.pausedFrom;
     this.#emit({ type: 'resumed', state: record.snapshot() });
-    fault('resume.told');
-    this.#trySave(record);
+    this.#trySave(record, 'resume.told');
   }
 
   /** What a wherryd that died in this moment would need: no reason to fail where it cannot be written. */
-  #trySave(record: ContainerRecord): void {
+  #trySave(record: ContainerRecord, point?: FaultPoint): void {
     try {
+      if (point !== undefined) fault(point);
       if (!record.deleting && this.#byToken.has(record.token)) this.#store.save(record);
     } catch (error) {
       this.#log.warn('a state cannot be written down', { ...logFields(record.key), error: String(error) });

@@ -96,6 +96,25 @@ describe('a command that nobody repeats', () => {
     await eventually('the next one is ready', () => harness.wherryd());
   }
 
+  test('a create is another one, although the next wherryd counts its calls from one again', async () => {
+    const again = uniqueId('again');
+    const bundle = await makeBundle(harness.containerd.folder, again, ['/bin/true'], (config) => {
+      config.linux['cgroupsPath'] = `/${again}`;
+    });
+    const create = () => command(['create', '-b', bundle, again], '/dev/null');
+    const restart = async (): Promise<void> => {
+      const { deaths } = harness;
+      process.kill(await eventually('wherryd is ready', () => harness.wherryd()), 'SIGKILL');
+      await eventually('it has died', () => harness.deaths > deaths || undefined);
+      await eventually('the next one is ready', () => harness.wherryd());
+    };
+    await restart();
+    assert.equal((await create()).code, 0);
+    await restart();
+    assert.equal((await create()).code, 1, 'it exists');
+    assert.equal((await command(['delete', '--force', again])).code, 0);
+  });
+
   for (const point of ['update.intent', 'update.written'] as const)
     test(`update, cut off at ${point}, is taken back`, async () => {
       await cutOff(point, ['update', '--pids-limit', '77', id]);
