@@ -95,8 +95,12 @@ async function fetchDebs(
     });
     for (const deb of readdirSync(debs).filter((name) => name.endsWith('.deb')))
       await must('dpkg', ['-x', join(debs, deb), join(work, 'root')]);
-    // Another process may have been faster; its result is as good as ours.
-    if (!existsSync(folder)) renameSync(join(work, 'root'), folder);
+    try {
+      renameSync(join(work, 'root'), folder);
+    } catch (error) {
+      // Another process was faster; its result is as good as ours.
+      if (!existsSync(folder)) throw error;
+    }
   } finally {
     rmSync(work, { recursive: true, force: true });
   }

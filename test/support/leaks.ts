@@ -3,6 +3,8 @@
  * On a machine that others use at the same time, WHERRY_TEST_SHARED=1 looks only at what carries the mark of this run.
  */
 import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { basename } from 'node:path';
+import { below } from './below.ts';
 import { allCgroups, mounts } from './cgroups.ts';
 import { cache, dist, folderPrefix, markVariable, runPrefix, testPrefix } from './paths.ts';
 
@@ -47,7 +49,11 @@ export class LeakCheck {
     return [
       ...processes.map(([key, text]) => `process: ${key.split('@')[0]} ${text}`),
       ...added('mount', before.mounts, now.mounts),
-      ...added('cgroup', before.cgroups, now.cgroups),
+      ...added(
+        'cgroup',
+        before.cgroups,
+        now.cgroups.filter((path) => !isForeign(path, now.processes)),
+      ),
       ...added('socket', before.sockets, now.sockets),
       ...added('file', before.files, now.files),
     ];
@@ -139,6 +145,22 @@ function sweepContainerd(): void {
   }
   for (const name of list('/run/containerd/fifo'))
     rmSync(`/run/containerd/fifo/${name}`, { recursive: true, force: true });
+}
+
+/**
+ * A cgroup that holds processes, none of which is ours, was made by somebody else meanwhile: a session or a service of the machine's. What
+ * is ours is told as a process.
+ */
+function isForeign(cgroup: string, ours: ReadonlyMap<string, string>): boolean {
+  const pids = new Set([...ours.keys()].map((key) => key.split('@')[0]));
+  const members = [cgroup, ...below(cgroup)].flatMap((path) => {
+    try {
+      return basename(path) === 'cgroup.procs' ? readFileSync(path, 'utf8').split('\n').filter(Boolean) : [];
+    } catch {
+      return [];
+    }
+  });
+  return members.length > 0 && !members.some((pid) => pids.has(pid));
 }
 
 function ancestors(pid: number): Set<number> {

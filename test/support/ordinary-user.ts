@@ -8,7 +8,6 @@ import {
   chmodSync,
   chownSync,
   copyFileSync,
-  cpSync,
   existsSync,
   mkdirSync,
   readFileSync,
@@ -17,6 +16,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { CallerPrograms } from '../e2e/callers/packages.ts';
+import { copyEtc } from './copy-etc.ts';
 import { markVariable, temporaryFolder, wherryBinary } from './paths.ts';
 import { type RunOptions, type RunResult, run, stop } from './run.ts';
 
@@ -69,7 +69,7 @@ export class OrdinaryUser implements AsyncDisposable {
     chmodSync(folder, 0o755);
     chmodSync(at('run'), 0o700);
     for (const name of ['', 'home', 'run']) chownSync(at(name), uid, uid);
-    cpSync('/etc', at('etc'), { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
+    await copyEtc(at('etc'));
     if (options.known !== false) {
       appendFileSync(at('etc/passwd'), `sailor:x:${uid}:${uid}::${user.home}:/bin/sh\n`);
       appendFileSync(at('etc/group'), `sailor:x:${uid}:\n`);

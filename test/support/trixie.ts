@@ -83,7 +83,7 @@ async function installMmdebstrap(folder: string): Promise<void> {
   if (existsSync('/usr/bin/mmdebstrap')) return;
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
   const script =
-    '[ -e /usr/bin/mmdebstrap ] || { apt-get -q update && apt-get -q install -y --no-install-recommends mmdebstrap; }';
+    '[ -e /usr/bin/mmdebstrap ] || { apt-get -q update && apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends mmdebstrap; }';
   await must('flock', ['--close', join(folder, '../lock'), '/bin/sh', '-c', script], {
     env,
     timeout: 600_000,

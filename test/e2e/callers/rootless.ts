@@ -6,7 +6,6 @@ import {
   appendFileSync,
   chmodSync,
   copyFileSync,
-  cpSync,
   existsSync,
   mkdirSync,
   readFileSync,
@@ -14,6 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { copyEtc } from '../../support/copy-etc.ts';
 import { peers, unpackedDebs } from '../../support/debs.ts';
 import { imageName, writeImage } from '../../support/image.ts';
 import { temporaryFolder, wherryBinary } from '../../support/paths.ts';
@@ -136,7 +136,11 @@ export class RootlessPodman implements AsyncDisposable {
     )) {
       if (!existsSync(keeper)) continue;
       const pid = Number(readFileSync(keeper, 'utf8'));
-      if (readFileSync(`/proc/${pid}/environ`, 'utf8').includes(this.folder)) process.kill(pid, 'SIGKILL');
+      try {
+        if (readFileSync(`/proc/${pid}/environ`, 'utf8').includes(this.folder)) process.kill(pid, 'SIGKILL');
+      } catch {
+        // It has ended by itself.
+      }
     }
     await this.#home.end();
     rmSync(this.folder, { recursive: true, force: true });
@@ -145,7 +149,7 @@ export class RootlessPodman implements AsyncDisposable {
 
 async function onBookworm(folder: string): Promise<Home> {
   const programs = await CallerPrograms.open();
-  cpSync('/etc', join(folder, 'etc'), { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
+  await copyEtc(join(folder, 'etc'));
   const entry = (name: string, line: string) => appendFileSync(join(folder, 'etc', name), `${line}\n`);
   entry('passwd', `sailor:x:${ID}:${ID}::${folder}/home:/bin/sh`);
   entry('group', `sailor:x:${ID}:`);

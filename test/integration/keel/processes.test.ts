@@ -54,6 +54,8 @@ for (const which of Object.keys(builds) as Build[]) {
       .split(' ')
       .map(Number);
     const player = children.find((pid) => pid !== harbour.started().pid)!;
+    // What it does before it plays takes a moment.
+    await until('it plays', () => /^SigBlk:\t0+$/m.test(readFileSync(`/proc/${player}/status`, 'utf8')));
     for (const fd of [0, 1, 2]) assert.equal(readlinkSync(`/proc/${player}/fd/${fd}`), '/dev/null');
     const status = readFileSync(`/proc/${player}/status`, 'utf8');
     assert.match(status, /^SigBlk:\t0+$/m);
@@ -118,7 +120,7 @@ for (const which of Object.keys(builds) as Build[]) {
   test(`a deadline ends the player and the init that it left (${which})`, async () => {
     const { harbour, link } = await Harbour.start(which);
     await using _ = harbour;
-    link.spawn(9n, initTape(9n, { stay: true }), 300);
+    link.spawn(9n, initTape(9n, { stay: true }), 1500);
     const init = await link.registered(9n);
     assert.equal((await link.played(9n)).status, 9);
     assert.equal((await link.exited(9n)).status, 9);

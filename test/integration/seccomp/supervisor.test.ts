@@ -27,12 +27,14 @@ describe('a seccomp supervisor', () => {
   async function supervise(socket: string): Promise<{ lines: string[]; end(): Promise<void> }> {
     const child = spawn(program, [socket, String(EEXIST)], { stdio: ['ignore', 'pipe', 'inherit'] });
     const lines: string[] = [];
-    createInterface({ input: child.stdout }).on('line', (line) => lines.push(line));
+    const reader = createInterface({ input: child.stdout }).on('line', (line) => lines.push(line));
+    const closed = Promise.all([once(child, 'exit'), once(reader, 'close')]);
     await eventually('the supervisor listens', () => lines.length > 0 || undefined);
     return {
       lines,
       async end() {
-        if (child.exitCode === null) await Promise.race([once(child, 'exit'), stopLater(child)]);
+        // Its last lines come before its streams are closed, and perhaps after its exit.
+        await Promise.race([closed, stopLater(child)]);
       },
     };
   }
@@ -69,6 +71,7 @@ describe('a seccomp supervisor', () => {
           const created = await wherry.run(['create', '-b', bundle, id], { outputFile: output });
           assert.equal(created.code, 0);
           const { pid } = JSON.parse(await wherry.must(['state', id])) as { pid: number };
+          await eventually('it has the listener', () => supervisor.lines.length > 1 || undefined);
           assert.equal((JSON.parse(supervisor.lines[1] ?? '{}') as { pid: number }).pid, pid);
           await wherry.must(['start', id]);
         }
