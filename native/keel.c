@@ -52,7 +52,8 @@ static void idle_end(struct timer *t)
 
 void idle_check(void)
 {
-    bool used = keel.known || keel.playing || keel.connections;
+    /* Before wherryd is ready callers wait in the backlog, where nobody counts them. */
+    bool used = keel.known || keel.playing || keel.connections || !keel.ready;
     if (used || !keel.idle_seconds || keel.ending)
         timer_clear(&idle);
     else if (!idle.at)

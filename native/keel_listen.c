@@ -26,6 +26,7 @@ void accept_when_ready(void)
     bool open = conns_taken() && !full.at;
     for (struct listener *l = listeners; l; l = l->next)
         watch(&l->source, open ? EPOLLIN : 0);
+    idle_check();
 }
 
 void listener_ready(struct source *s, uint32_t events)

@@ -293,7 +293,8 @@ export class Harbour implements AsyncDisposable {
     this.#server.close();
     const pid = existsSync(join(this.folder, 'relay.sock.json')) ? this.started().pid : 0;
     await until('wherryd ends', () => pid === 0 || !alive(pid));
-    rmSync(this.folder, { recursive: true, force: true });
+    // A wherryd that was just being started may write its file while this folder is removed.
+    rmSync(this.folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
   }
 }
 

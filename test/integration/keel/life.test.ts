@@ -12,7 +12,7 @@ import {
 } from 'node:fs';
 import { createServer } from 'node:net';
 import { test } from 'node:test';
-import { FieldReader, u32, u64 } from '../../../src/daemon/frames.ts';
+import { FieldReader, str, u32, u64 } from '../../../src/daemon/frames.ts';
 import { FromKeel, PROTOCOL_VERSION, ToKeel } from '../../../src/daemon/wire.ts';
 import { alive, type Build, builds, Harbour, until } from './harness.ts';
 import { initTape } from './tapes.ts';
@@ -65,12 +65,13 @@ for (const which of Object.keys(builds) as Build[]) {
   });
 
   test(`idle: keel ends and leaves nothing; a container or a connection holds it (${which})`, async () => {
-    const { harbour, link } = await Harbour.start(which, { env: { WHERRY_IDLE_SECONDS: '1' } });
+    const { harbour, link } = await Harbour.start(which);
     await using _ = harbour;
     assert.equal((await link.listen(1n, `${harbour.folder}/s.sock`)).result, 0);
     link.spawn(1n, initTape(1n));
     const { pid } = await link.registered(1n);
     await link.played(1n);
+    link.send(ToKeel.IDLE, 0n, u32(1));
     await new Promise((wake) => setTimeout(wake, 1300));
     assert.ok(alive(pid) && harbour.keel?.exitCode === null, 'a container holds it');
     const { socket } = await harbour.connect();
@@ -87,13 +88,22 @@ for (const which of Object.keys(builds) as Build[]) {
     assert.ok(link.closed);
   });
 
-  test(`IDLE 0 is never, IDLE 1 begins anew (${which})`, async () => {
-    const { harbour, link } = await Harbour.start(which, { env: { WHERRY_IDLE_SECONDS: '1' } });
+  test(`the idle time begins with READY: before it callers wait, uncounted; IDLE 0 is never (${which})`, async () => {
+    const { harbour, link } = await Harbour.start(which, {
+      env: { WHERRY_IDLE_SECONDS: '1' },
+      ready: false,
+    });
     await using _ = harbour;
+    await new Promise((wake) => setTimeout(wake, 1300));
+    assert.equal(harbour.keel?.exitCode, null, 'wherryd is not ready');
     link.send(ToKeel.IDLE, 0n, u32(0));
+    link.send(ToKeel.READY, 0n, str('test'));
     await new Promise((wake) => setTimeout(wake, 1300));
     await link.status();
-    link.send(ToKeel.IDLE, 0n, u32(1));
+    process.kill(harbour.started().pid, 'SIGKILL');
+    const next = await harbour.wherryd(false);
+    next.send(ToKeel.IDLE, 0n, u32(1));
+    next.send(ToKeel.READY, 0n, str('test'));
     assert.equal(await harbour.keelEnd(), 0);
   });
 
