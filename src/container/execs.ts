@@ -9,6 +9,7 @@ import { unsupported } from '../oci/supported.ts';
 import type { Spec } from '../oci/types.ts';
 import { playError, readPage } from '../tape/outcome.ts';
 import { compileExec, type ExecInput } from './compile/exec.ts';
+import { enteringInit } from './entering.ts';
 import { execCgroup } from './exec-cgroup.ts';
 import { type ExecContext, loadExecContext } from './exec-context.ts';
 import { loadExecs, noteExec, removeExecFile, saveExec } from './exec-files.ts';
@@ -112,7 +113,7 @@ export class Execs {
     this.#byToken.set(exec.token, exec);
     fault('exec.begun');
     try {
-      exec.pid = await this.#play(record, exec, context);
+      exec.pid = await enteringInit(record, () => this.#play(record, exec, context));
       fault('exec.played');
       this.#tellStarted(exec);
       fault('exec.told');

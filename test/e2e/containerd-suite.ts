@@ -117,7 +117,11 @@ export function containerdSuite(
       const found = await task(id);
       assert.equal(found?.status, 'RUNNING');
       const pid = found?.pid ?? 0;
-      assert.match(readFileSync(`/proc/${pid}/cmdline`, 'utf8'), /sleep/);
+      // As with runc a start is answered a moment before the program is executed.
+      await eventually(
+        'its program',
+        () => /sleep/.test(readFileSync(`/proc/${pid}/cmdline`, 'utf8')) || undefined,
+      );
       const pids = (await containerd.mustCtr(['task', 'ps', id])).split('\n').slice(1);
       assert.ok(
         pids.some((line) => line.split(/\s+/)[0] === String(pid)),

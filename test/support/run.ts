@@ -1,6 +1,7 @@
 /** Runs a program to its end with a time limit; nothing of it can be left behind unseen. */
-import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
+import type { Readable } from 'node:stream';
 
 /** Limits that nobody gives are so many times as long: an emulated machine starts a program in seconds (scripts/guest-payload.ts). */
 const patience = Number(process.env['WHERRY_TEST_PATIENCE'] ?? 1);
@@ -118,13 +119,13 @@ export async function eventually<T>(
 }
 
 /** What a program writes, to either stream, until it ends. */
-export function follow(child: ChildProcessWithoutNullStreams): {
+export function follow(child: { stdout: Readable; stderr: Readable | null } & ChildProcess): {
   text: string;
   code: number | null | undefined;
 } {
   const seen = { text: '', code: undefined as number | null | undefined };
   for (const stream of [child.stdout, child.stderr])
-    stream.on('data', (bytes: Buffer) => {
+    stream?.on('data', (bytes: Buffer) => {
       seen.text += bytes.toString();
     });
   child.on('close', (code) => {

@@ -107,6 +107,22 @@ export function ioBehaviours(world: World): void {
       assert.equal(statSync(file).size, size + 'end\n'.length);
       await world.caller.remove(other);
 
+      for (let round = 0; round < (soak ? 500 : 5); round++) {
+        const [input, shown] = [await fifo(), await fifo()];
+        const reader = reading(shown);
+        const terminal = await shell('terminal', 'seq 1 30000', {
+          edit: (config) => {
+            config.process.terminal = true;
+          },
+          create: { terminal: true, stdin: input, stdout: shown },
+        });
+        assert.equal(await statusOf(terminal), 0);
+        await terminal.client.call('Delete', { id: terminal.id });
+        const lines = (await reader).stdout.trimEnd().split('\r\n');
+        assert.deepEqual([lines.length, lines.at(-1)], [30_000, '30000']);
+        await world.caller.remove(terminal);
+      }
+
       const last = await fifo();
       const late = await shell('brief', 'echo brief', { create: { stdout: last } });
       assert.equal(await statusOf(late), 0);
@@ -218,7 +234,7 @@ export function ioBehaviours(world: World): void {
       assert.ok(existsSync(join(root, world.caller.namespace, one.id, 'state.json')));
 
       const stdout = await fifo();
-      const reader = reading(stdout);
+      const reader = reading(stdout, 'head -n 1');
       const owned = await world.caller.make(
         'owned',
         ['/bin/sh', '-c', 'stat -L -c %u:%g /proc/self/fd/1; sleep 1000'],
@@ -235,8 +251,8 @@ export function ioBehaviours(world: World): void {
       await client.call('Start', { id, execId: 'e' });
       await client.call('Wait', { id, execId: 'e' });
       assert.equal((await execReader).stdout, '1234:567\n');
-      await world.caller.remove(owned);
       assert.equal((await reader).stdout, '1234:567\n');
+      await world.caller.remove(owned);
       await world.caller.remove(one);
       assert.ok(!existsSync(join(root, world.caller.namespace, one.id)));
 

@@ -1,13 +1,14 @@
 /** An ordinary user's whole life with containers: every command, hooks, filters, terminals, the death of wherryd, and who may not look in. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { copyFileSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { OrdinaryUser } from '../../support/ordinary-user.ts';
 import { uniqueId, wherryBinary } from '../../support/paths.ts';
-import { eventually, type RunResult, run } from '../../support/run.ts';
+import { eventually, follow, type RunResult, run, stop } from '../../support/run.ts';
 import { configOf, type JsonObject } from '../oci-suite/cases.ts';
-import { giveTo, writeSmallRoot } from '../oci-suite/host.ts';
+import { compileProgram, giveTo, writeSmallRoot } from '../oci-suite/host.ts';
 
 /** What needs a cgroup is told apart: here the user has none (cgroup v1). */
 const NO_CGROUP = /an ordinary user has no cgroups where the host has cgroup v1/;
@@ -78,6 +79,28 @@ describe("an ordinary user's commands", () => {
     assert.match(await user.must(['features']), /"ociVersionMax"/);
     const { bundle } = await state(id);
     assert.match(await user.must(['explain', bundle]), /newuidmap PID 0 4343 1 1 1100000 65536/);
+  });
+
+  it('an exec right after the start waits for the program: until then the init lets nobody in', async () => {
+    const [bundle, made] = await bundleOf('slow', { process: { args: ['/tmp/sleep', '1000'] } });
+    const program = join(bundle, 'rootfs/tmp/sleep');
+    copyFileSync(join(bundle, 'rootfs/bin/busybox'), program);
+    const outputFile = join(user.folder, 'slow.out');
+    assert.equal((await user.wherry(['create', '-b', bundle, made], { outputFile })).code, 0, user.log());
+    const holder = spawn(await compileProgram(join(import.meta.dirname, 'lease.c')), [program], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    try {
+      const lease = follow(holder);
+      await eventually('it is held', () => lease.text === 'held\n' || undefined);
+      await user.must(['start', made]);
+      const asked = user.wherry(['exec', made, '/bin/echo', 'in']);
+      setTimeout(() => holder.stdin.end(), 500);
+      assert.deepEqual(await asked, { code: 0, stdout: 'in\n', stderr: '' });
+    } finally {
+      await stop(holder, 0);
+    }
+    await user.must(['delete', '--force', made]);
   });
 
   const refused = [
