@@ -132,9 +132,11 @@ describe('a unit with Type=notify and NotifyAccess=main', () => {
   for (const line of Object.keys(lines) as Line[]) {
     test(`${line}: systemctl returns when the program is ready, and the main process is the right one`, () =>
       watch(root, line));
-    test(`${line}, without wherryd`, () =>
-      watch({ ...root, env: { ...root.env, WHERRY_DAEMON: '0' } }, line));
   }
+
+  // Each look at its state starts Node, in an emulated machine: one is enough.
+  test('create and start, without wherryd', () =>
+    watch({ ...root, env: { ...root.env, WHERRY_DAEMON: '0' } }, 'create and start'));
 
   test("run, in a unit of a user's own manager", async () => {
     await using user = await ManagedUser.open();
