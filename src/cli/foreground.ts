@@ -1,5 +1,5 @@
 /** A container that the caller stays with: run and launch. */
-import { exitStatusOf } from '../container/runtime.ts';
+import { exitStatusOf } from '../container/exit-reason.ts';
 import type { CreateRequest } from '../container/types.ts';
 import { WaitFlags } from '../daemon/wire.ts';
 import { WherryError } from '../errors.ts';

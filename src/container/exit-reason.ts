@@ -25,3 +25,9 @@ export function exitReason(
   if (signal === SIGSYS && filtered) return { reason: 'seccomp', signal };
   return { reason: (waitStatus & CORE_DUMPED) !== 0 ? 'core-dumped' : 'signaled', signal };
 }
+
+/** 0-255, or 128 + signal, from a wait status (waitpid(2)). */
+export function exitStatusOf(waitStatus: number): number {
+  const signal = waitStatus & 0x7f;
+  return signal === 0 ? (waitStatus >> 8) & 0xff : 128 + signal;
+}

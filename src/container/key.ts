@@ -5,3 +5,8 @@ import type { ContainerKey } from './types.ts';
 export function keyName({ scope, namespace, id }: ContainerKey): string {
   return `${scope}\0${namespace}\0${id}`;
 }
+
+/** For the log. */
+export function logFields(key: ContainerKey): Record<string, unknown> {
+  return { namespace: key.namespace, id: key.id };
+}

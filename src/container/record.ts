@@ -252,3 +252,8 @@ export class ContainerRecord {
     };
   }
 }
+
+/** For one that was killed and whose exit nobody has told: 137. */
+export function exitOf(record: ContainerRecord): ExitInfo {
+  return record.exit ?? { pid: record.pid, exitStatus: 137, exitedAt: new Date() };
+}

@@ -6,8 +6,7 @@ import { WherryError } from '../errors.ts';
 import { fault } from '../fault.ts';
 import type { Keel } from './keel.ts';
 import type { ContainerRecord } from './record.ts';
-import type { Logger } from './runtime.ts';
-import type { OperationContext, RuntimeEvent } from './types.ts';
+import type { Logger, OperationContext, RuntimeEvent } from './types.ts';
 
 export interface RecoveryDependencies {
   keel: Keel;

@@ -11,43 +11,44 @@ import type { CgroupStats } from '../cgroup/stats.ts';
 import { isSliceName, type SystemdUnit } from '../cgroup/systemd.ts';
 import { foldersIn } from '../cgroup/tree.ts';
 import { WherryError } from '../errors.ts';
-import { type FaultPoint, fault } from '../fault.ts';
+import { fault } from '../fault.ts';
 import { isAlive } from '../linux/pidfd.ts';
 import { compileSeccomp } from '../linux/seccomp.ts';
 import type { LinuxResources, Mount, Spec } from '../oci/types.ts';
-import { playError } from '../tape/outcome.ts';
 import { type Asker, readBundle, readSpec, rootfsOf } from './bundle-spec.ts';
 import { cgroupOwner } from './cgroup-owner.ts';
+import { Changes } from './changes.ts';
 import { commandText } from './command-text.ts';
 import { Creation } from './creation.ts';
 import { checkpointContainer } from './criu/checkpoint.ts';
 import type { CheckpointOptions } from './criu/options.ts';
-import { execContextOf, hasOwnPidNamespace, saveExecContext } from './exec-context.ts';
+import { execContextOf, saveExecContext } from './exec-context.ts';
 import { Execs } from './execs.ts';
-import { exitReason } from './exit-reason.ts';
+import { exitStatusOf } from './exit-reason.ts';
+import { Exits } from './exits.ts';
 import { explainBundle } from './explain.ts';
 import { folderName } from './folder-name.ts';
 import { readForeign, removeForeign } from './foreign.ts';
 import { withHome } from './home.ts';
 import { laterHooks, playHooks, startHooksEnd } from './hooks.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
-import { keyName } from './key.ts';
+import { keyName, logFields } from './key.ts';
+import { Leaving } from './leaving.ts';
 import { addMounts, type LiveMountsDependencies, removeMounts } from './live-mounts.ts';
 import { Loggers } from './loggers.ts';
 import { asPrepared, listenForReady, type NotifyRequest } from './notify.ts';
 import { Ooms } from './ooms.ts';
-import type { PlayHost } from './play.ts';
 import { Processes } from './processes.ts';
-import { ContainerRecord } from './record.ts';
+import { ContainerRecord, exitOf } from './record.ts';
 import { Recovery } from './recover.ts';
 import { alreadyExists, notFound, notRunning } from './refusals.ts';
 import { Removal } from './removal.ts';
 import { repeatedAs } from './repeats.ts';
-import { type ResctrlChange, updateResctrl } from './resctrl-update.ts';
+import type { ResctrlChange } from './resctrl-update.ts';
 import { ordinaryUser } from './rootless.ts';
 import { type OpenUnit, Scopes } from './scopes.ts';
 import { StateStore, scopeFolder } from './store.ts';
-import { assertResized, DRAIN_MS } from './streams.ts';
+import { assertResized } from './streams.ts';
 import type {
   ContainerKey,
   ContainerRuntime,
@@ -58,10 +59,11 @@ import type {
   ExecState,
   ExitInfo,
   KeelName,
+  Logger,
   OperationContext,
   RuntimeEvent,
 } from './types.ts';
-import { takeBack, updateResources } from './update.ts';
+import { takeBack } from './update.ts';
 import {
   assertCgroup,
   assertHierarchy,
@@ -69,28 +71,14 @@ import {
   cgroupsOfUser,
   USER_PARENT,
 } from './user-cgroups.ts';
-import { sleep, unlessAborted } from './waiting.ts';
+import { LATER_MS, sleep, unlessAborted } from './waiting.ts';
 
 const ENXIO = -6;
 const SIGKILL = 9;
 /** For the output of a process that nobody remembers. */
 const UNKNOWN_DRAIN_MS = 10_000;
-/** Most short-lived containers have ended by then, and need neither a watch nor a memory. */
-const LATER_MS = 30;
-/** A container that ends is mostly deleted in the same moment. */
-const EXIT_SAVE_DELAY_MS = 20;
-/** Between tries to undo a create whose undoing has failed. */
-const FIRST_UNDO_MS = 500;
-const LAST_UNDO_MS = 60_000;
 /** How long a command waits for a container that is being created and started. */
 const STANDING_MS = 2000;
-
-export interface Logger {
-  debug(message: string, fields?: Record<string, unknown>): void;
-  info(message: string, fields?: Record<string, unknown>): void;
-  warn(message: string, fields?: Record<string, unknown>): void;
-  error(message: string, fields?: Record<string, unknown>): void;
-}
 
 export interface RuntimeDependencies {
   keel: Keel;
@@ -118,8 +106,6 @@ export class Runtime implements ContainerRuntime {
   readonly #inUserNamespace: boolean;
   readonly #containers = new Map<string, ContainerRecord>();
   readonly #byToken = new Map<bigint, ContainerRecord>();
-  /** Creates that were undone before their init had said who it is. */
-  readonly #undone = new Set<bigint>();
   readonly #processes: Processes;
   readonly #onBroken: RuntimeDependencies['onBroken'];
   readonly #listeners = new Set<(event: RuntimeEvent) => void>();
@@ -130,6 +116,9 @@ export class Runtime implements ContainerRuntime {
   readonly #recovery: Recovery;
   readonly #removal: Removal;
   readonly #creation: Creation;
+  readonly #changes: Changes;
+  readonly #leaving: Leaving;
+  readonly #exits: Exits;
   /** Which life of keel this is. */
   #boot = 0n;
   /** Unique across restarts of wherryd: keel may still know tokens of the last one. */
@@ -151,16 +140,16 @@ export class Runtime implements ContainerRuntime {
       nextToken: this.#nextToken,
       emit: (event) => this.#emit(event),
       boot: () => this.#boot,
-      onIdle: (record) => this.#announceExit(record),
+      onIdle: (record) => this.#exits.announce(record),
     });
     this.#cgroupParent = this.#user === undefined ? dependencies.cgroupParent : USER_PARENT;
     this.#inUserNamespace = dependencies.inUserNamespace === true;
     this.#recovery = new Recovery({
       keel: this.#keel,
       log: this.#log,
-      remove: (record) => this.#removeOrLater(record, { requestId: 'recovery' }),
+      remove: (record) => this.#leaving.removeOrLater(record, { requestId: 'recovery' }),
       forget: (record) => this.#forget(record),
-      ended: (record) => this.#exited(record, 255 << 8, new Date(), false),
+      ended: (record) => this.#exits.ended(record, 255 << 8, new Date(), false),
       held: (record) => this.#execs.anyActive(record),
       tell: (event) => this.#emit(event),
       takeBack: async (record) => {
@@ -196,6 +185,32 @@ export class Runtime implements ContainerRuntime {
       (event) => this.#emit(event),
       (problem) => this.#log.debug('out-of-memory kills are noticed only at the exit', { problem }),
     );
+    const shared = {
+      keel: this.#keel,
+      processes: this.#processes,
+      scopes: this.#scopes,
+      store: this.#store,
+      log: this.#log,
+      nextToken,
+      emit: (event: RuntimeEvent) => this.#emit(event),
+    };
+    this.#changes = new Changes({
+      ...shared,
+      cgroups: this.#cgroups,
+      isKept: (record) => !record.deleting && this.#byToken.has(record.token),
+    });
+    this.#exits = new Exits({
+      ...shared,
+      ooms: this.#ooms,
+      isKnown: (record) => this.#byToken.has(record.token),
+      hasExecs: (record) => this.#execs.anyActive(record),
+    });
+    this.#leaving = new Leaving({
+      ...shared,
+      loggers: this.#loggers,
+      ooms: this.#ooms,
+      removal: this.#removal,
+    });
   }
 
   /**
@@ -329,7 +344,7 @@ export class Runtime implements ContainerRuntime {
         record.restoreNow = make;
       } else await make();
       fault('create.played');
-      this.#watchOomsSoon(record);
+      this.#exits.watchOomsSoon(record);
       await saved;
       if (record.exit === undefined) record.status = request.startAtOnce === true ? 'running' : 'created';
       record.complete = true;
@@ -340,7 +355,7 @@ export class Runtime implements ContainerRuntime {
       if (request.startAtOnce === true && request.restore === undefined)
         await this.#poststart(record, context);
     } catch (thrown) {
-      if (claimed) await this.#undo(record, context);
+      if (claimed) await this.#leaving.undo(record, context);
       this.#forget(record);
       const error = WherryError.from(thrown);
       record.abandon(error);
@@ -355,7 +370,7 @@ export class Runtime implements ContainerRuntime {
     });
     if (request.startAtOnce === true) this.#emit({ type: 'started', state: record.snapshot() });
     // An init that ended meanwhile is told only now, so that no exit comes before its create and start.
-    this.#releaseExit(record);
+    this.#exits.release(record);
     fault('create.told');
     return record.snapshot();
   }
@@ -387,7 +402,7 @@ export class Runtime implements ContainerRuntime {
       this.#emit({ type: 'started', state: { ...record.snapshot(), status: 'running' } });
       fault('start.told');
     } finally {
-      this.#releaseExit(record);
+      this.#exits.release(record);
     }
     return record.snapshot();
   }
@@ -446,11 +461,11 @@ export class Runtime implements ContainerRuntime {
       if (record.restoreNow !== undefined) record.noteExit({ pid: 0, exitStatus: 0, exitedAt: new Date() });
       if (record.exit === undefined) await this.#processes.killAndWait(record);
       await this.#execs.forgetAll(record);
-      await this.#removeAll(record, context);
+      await this.#leaving.removeAll(record, context);
       if (record.logger !== undefined) await this.#loggers.stop(record.logger);
     } catch (error) {
       record.deleting = false;
-      this.#keepExit(record);
+      this.#exits.keep(record);
       throw error;
     }
     this.#forget(record);
@@ -483,63 +498,24 @@ export class Runtime implements ContainerRuntime {
 
   noteExit(key: ContainerKey, waitStatus: number): void {
     const record = this.#containers.get(keyName(key));
-    if (record !== undefined) this.#exited(record, waitStatus, new Date());
+    if (record !== undefined) this.#exits.ended(record, waitStatus, new Date());
   }
 
   async pause(key: ContainerKey, context: OperationContext): Promise<void> {
-    const record = await this.#standing(key);
-    const begun = isBegun(record, context);
-    fault('pause.begun');
-    if (record.status !== 'running' && record.status !== 'created' && !(begun && record.status === 'paused'))
-      throw notRunning('failed-precondition');
-    assertCgroup(record, this.#cgroups, 'pause');
-    const before = record.status === 'paused' ? record.pausedFrom : record.status;
-    record.status = 'pausing';
-    const freezer = this.#processes.freezer(record);
-    try {
-      // So that the next wherryd looks whether it is frozen, and knows the call when it comes again.
-      record.frozenBy = repeatedAs(context);
-      this.#store.save(record);
-      await freezer.freeze(context.host);
-      fault('pause.frozen');
-    } catch (error) {
-      await freezer.thaw(context.host).catch(() => {});
-      if (record.status === 'pausing') record.status = before;
-      throw error;
-    }
-    // The init may have been killed meanwhile.
-    if (record.exit !== undefined) throw notRunning('failed-precondition');
-    record.status = 'paused';
-    record.pausedFrom = before;
-    this.#emit({ type: 'paused', state: record.snapshot() });
-    this.#trySave(record, 'pause.told');
+    await this.#changes.pause(await this.#standing(key), context);
   }
 
   async resume(key: ContainerKey, context: OperationContext): Promise<void> {
-    const record = await this.#settled(key);
-    const begun = isBegun(record, context);
-    fault('resume.begun');
-    if (record.status !== 'paused' && !(begun && record.exit === undefined))
-      throw new WherryError('failed-precondition', 'container not paused');
-    // What is frozen must not stay so for want of room.
-    record.frozenBy = repeatedAs(context);
-    this.#trySave(record);
-    await this.#processes.freezer(record).thaw(context.host);
-    fault('resume.thawed');
-    if (record.exit !== undefined) return;
-    record.status = record.pausedFrom;
-    this.#emit({ type: 'resumed', state: record.snapshot() });
-    this.#trySave(record, 'resume.told');
+    await this.#changes.resume(await this.#settled(key), context);
   }
 
-  /** What a wherryd that died in this moment would need: no reason to fail where it cannot be written. */
-  #trySave(record: ContainerRecord, point?: FaultPoint): void {
-    try {
-      if (point !== undefined) fault(point);
-      if (!record.deleting && this.#byToken.has(record.token)) this.#store.save(record);
-    } catch (error) {
-      this.#log.warn('a state cannot be written down', { ...logFields(record.key), error: String(error) });
-    }
+  async update(
+    key: ContainerKey,
+    resources: LinuxResources,
+    context: OperationContext,
+    resctrl?: ResctrlChange,
+  ): Promise<string[]> {
+    return this.#changes.update(await this.#standing(key), resources, context, resctrl);
   }
 
   async checkpoint(key: ContainerKey, options: CheckpointOptions, context: OperationContext): Promise<void> {
@@ -564,7 +540,7 @@ export class Runtime implements ContainerRuntime {
     for (let wait = 1; record.exit === undefined && wait < 4000; wait *= 2) {
       await sleep(wait);
       if (record.exit === undefined && this.#boot === 0n && !isAlive(record.pid, record.startTime))
-        this.#exited(record, SIGKILL, new Date());
+        this.#exits.ended(record, SIGKILL, new Date());
     }
   }
 
@@ -579,68 +555,6 @@ export class Runtime implements ContainerRuntime {
       // Its root filesystem stays mounted until the delete, as it was before this start.
       await this.#removal.playCgroups(record, context.host ?? this.#keel);
       throw error;
-    }
-  }
-
-  async update(
-    key: ContainerKey,
-    resources: LinuxResources,
-    context: OperationContext,
-    resctrl?: ResctrlChange,
-  ): Promise<string[]> {
-    const record = await this.#standing(key);
-    fault('update.begun');
-    if (record.exit !== undefined || record.status === 'creating') throw notRunning('failed-precondition');
-    assertCgroup(record, this.#cgroups, 'change limits');
-    const undo = resctrl && (await this.#updateResctrl(record, resctrl, context));
-    try {
-      return await this.#updateCgroup(record, resources, context);
-    } catch (error) {
-      await undo?.();
-      throw error;
-    }
-  }
-
-  #updateResctrl(record: ContainerRecord, change: ResctrlChange, { host }: OperationContext) {
-    return updateResctrl(folderName(record.key.id), record.resctrl, change, {
-      host: host ?? this.#keel,
-      nextToken: this.#nextToken,
-      pids: () => this.#processes.reader(record).pids(),
-      remember: (groups) => {
-        record.resctrl = groups;
-        this.#store.save(record);
-      },
-    });
-  }
-
-  async #updateCgroup(
-    record: ContainerRecord,
-    resources: LinuxResources,
-    context: OperationContext,
-  ): Promise<string[]> {
-    const write = () =>
-      updateResources(record, resources, {
-        cgroups: this.#cgroups,
-        host: context.host ?? this.#keel,
-        nextToken: this.#nextToken,
-        intend: (before) => {
-          // The first: what stood there before the whole update.
-          record.updating ??= { before, devices: resources.devices !== undefined };
-          this.#trySave(record);
-          fault('update.intent');
-        },
-      });
-    try {
-      const { warnings, devices } = await write();
-      fault('update.written');
-      if (record.unit !== undefined) {
-        await this.#scopes.update(record, { ...resources, devices }, this.#processes.freezer(record));
-        await write();
-      }
-      return warnings;
-    } finally {
-      record.updating = undefined;
-      this.#trySave(record);
     }
   }
 
@@ -739,7 +653,7 @@ export class Runtime implements ContainerRuntime {
   onRegistered(registration: Registration): void {
     if (this.#execs.onRegistered(registration)) return;
     const { token, pid, startTime, pidfdInode } = registration;
-    if (this.#undone.delete(token)) void this.#keel.signal(token, SIGKILL);
+    this.#leaving.onRegistered(token);
     const record = this.#byToken.get(token);
     record?.noteRegistered(pid, startTime, pidfdInode);
     if (record?.unsettled !== undefined) this.#recovery.found(record);
@@ -756,24 +670,8 @@ export class Runtime implements ContainerRuntime {
       void this.#keel.release(exit.token, UNKNOWN_DRAIN_MS);
       return;
     }
-    this.#exited(record, waitStatus, exit.time, exit.known);
-    // Written down only when nobody deletes it at once; until then keel remembers it for us.
-    setTimeout(() => {
-      if (!record.deleting && record.complete) this.#keepExit(record);
-    }, EXIT_SAVE_DELAY_MS);
-  }
-
-  #keepExit(record: ContainerRecord): void {
-    if (record.exit === undefined) return;
-    try {
-      if (this.#byToken.has(record.token)) this.#store.save(record);
-    } catch (error) {
-      // keel remembers it, and tells it to the next wherryd.
-      this.#log.error('an exit cannot be written down', { ...logFields(record.key), error: String(error) });
-      return;
-    }
-    fault('exit.saved');
-    this.#keel.acknowledgeExit(record.token);
+    this.#exits.ended(record, waitStatus, exit.time, exit.known);
+    this.#exits.keepSoon(record);
   }
 
   /** Before a forced end of the daemon: every container is killed and taken away. Never rejects. */
@@ -835,60 +733,6 @@ export class Runtime implements ContainerRuntime {
     }
   }
 
-  /** Everything is gone already, so a hook that fails is only told (runtime.md, "Lifecycle", step 13). */
-  async #poststop(record: ContainerRecord, context: OperationContext): Promise<void> {
-    try {
-      await playHooks(this.#hostOf(context), this.#nextToken(), record, 'poststop');
-    } catch (error) {
-      this.#log.warn(WherryError.from(error).message, logFields(record.key));
-    }
-  }
-
-  /** After a failed create: the init is gone or is killed, mounts and cgroups go, the folder goes. */
-  async #undo(record: ContainerRecord, context: OperationContext): Promise<void> {
-    try {
-      // A client that was killed may have left an init that keel does not know yet.
-      if (context.host === undefined) await this.#keel.cancel(record.token);
-      else if ((await this.#keel.signal(record.token, SIGKILL)) < 0 && context.signal?.aborted === true)
-        this.#undone.add(record.token);
-      if (record.logger !== undefined) await this.#loggers.kill(record.logger);
-      await this.#removeOrLater(record, context);
-      if (record.pid !== 0) await this.#poststop(record, context);
-    } catch (error) {
-      const fields = { ...logFields(record.key), error: String(error) };
-      this.#log.error('a failed create left something behind', fields);
-    }
-  }
-
-  /** Of a create that has failed. What is wanting (descriptors, room, memory) may be there again later. */
-  async #removeOrLater(record: ContainerRecord, context: OperationContext): Promise<void> {
-    try {
-      await this.#removeAll(record, context);
-    } catch (error) {
-      const fields = { ...logFields(record.key), error: String(error) };
-      this.#log.error('a failed create left something behind; it is removed later', fields);
-      void this.#undoLater(record);
-    }
-  }
-
-  /** The next wherryd tries, too: the state says `creating`. */
-  async #undoLater(record: ContainerRecord): Promise<void> {
-    for (let wait = FIRST_UNDO_MS; ; wait = Math.min(wait * 2, LAST_UNDO_MS)) {
-      await sleep(wait);
-      try {
-        await this.#removeAll(record, { requestId: 'undo' });
-        return this.#log.info('a failed create is undone', logFields(record.key));
-      } catch (error) {
-        this.#log.debug('a failed create is still there', { ...logFields(record.key), error: String(error) });
-      }
-    }
-  }
-
-  /** Who plays what takes something away: the caller's client, unless it has gone. */
-  #hostOf({ host, signal }: OperationContext): PlayHost {
-    return host === undefined || signal?.aborted === true ? this.#keel : host;
-  }
-
   async #openScope(unit: SystemdUnit, record: ContainerRecord, spec: Spec): Promise<OpenUnit> {
     try {
       const scope = await this.#scopes.open(unit, record.key.id, spec, record.cgroup?.paths ?? {});
@@ -899,58 +743,6 @@ export class Runtime implements ContainerRuntime {
       if (error instanceof WherryError && error.kind === 'already-exists') record.unit = undefined;
       throw error;
     }
-  }
-
-  async #removeAll(record: ContainerRecord, context: OperationContext): Promise<void> {
-    this.#processes.forget(record);
-    this.#ooms.forget(record);
-    if (record.unit !== undefined) await this.#scopes.remove(record.unit);
-    const done = await record.cleanup;
-    if (done === undefined || playError(this.#removal.tape(record), done) !== undefined) {
-      const host = this.#hostOf(context);
-      await this.#removal.play(record, host).catch((error: unknown) => {
-        if (host === this.#keel || context.signal?.aborted !== true) throw error;
-        return this.#removal.play(record, this.#keel);
-      });
-    }
-    // The event first: what it tells is true as soon as the directory is gone, and who asks again then is told from it. keel
-    // remembers the exit until the release.
-    fault('delete.removed');
-    // Before anybody hears of it, because who hears may remove the bundle, in which they run; and before the state goes: if wherryd dies over
-    // them, the next delete runs them.
-    if (record.deleting) await this.#poststop(record, context);
-    if (record.deleting) this.#emit({ type: 'deleted', state: record.snapshot(), exit: exitOf(record) });
-    fault('delete.told');
-    this.#store.remove(record.dir, record.key);
-    fault('delete.forgotten');
-    const released = this.#keel.release(record.token, record.settings.drainMs ?? DRAIN_MS);
-    // keel keeps no streams of a container that had its caller's.
-    if (record.cleanup === undefined) await released;
-  }
-
-  #exited(record: ContainerRecord, waitStatus: number, time: Date, known = true): void {
-    if (record.exit !== undefined) return;
-    // A client that cleans up by itself has removed the cgroup, and its count, by now.
-    if (record.cleanup === undefined) this.#ooms.look(record);
-    record.noteExit({
-      pid: record.pid,
-      exitStatus: exitStatusOf(waitStatus),
-      exitedAt: time,
-      ...(known && exitReason(waitStatus, record)),
-    });
-    this.#endTheRest(record);
-    this.#announceExit(record);
-  }
-
-  /** Without a pid namespace of its own the init's end is nobody else's: the others are killed (shim contract 5, rule 4). */
-  #endTheRest(record: ContainerRecord): void {
-    if (record.execContext === undefined || hasOwnPidNamespace(record.execContext)) return;
-    this.#processes.signalAll(record, SIGKILL).catch((error: unknown) =>
-      this.#log.error('processes may be left of a container', {
-        ...logFields(record.key),
-        error: String(error),
-      }),
-    );
   }
 
   async #saveSoon(record: ContainerRecord): Promise<void> {
@@ -965,29 +757,6 @@ export class Runtime implements ContainerRuntime {
         });
       });
     }, LATER_MS).unref();
-  }
-
-  /** Off the path of whoever waits for create; what happens before is counted by the look here, or by the one at the exit. */
-  #watchOomsSoon(record: ContainerRecord): void {
-    setTimeout(() => {
-      if (record.exit !== undefined || !this.#byToken.has(record.token)) return;
-      this.#ooms.watch(record);
-      this.#ooms.look(record);
-    }, LATER_MS).unref();
-  }
-
-  #releaseExit(record: ContainerRecord): void {
-    record.exitHeld = false;
-    this.#announceExit(record);
-  }
-
-  /** The exit event comes once, and never before the create and start events. */
-  #announceExit(record: ContainerRecord): void {
-    const { exit } = record;
-    if (record.oomUntold) this.#ooms.look(record);
-    if (exit === undefined || record.exitHeld || record.exitTold || this.#execs.anyActive(record)) return;
-    record.exitTold = true;
-    this.#emit({ type: 'exited', state: record.snapshot(), exit });
   }
 
   async #listen(record: ContainerRecord, notify: NotifyRequest): Promise<void> {
@@ -1068,23 +837,4 @@ export class Runtime implements ContainerRuntime {
       }
     }
   }
-}
-
-/** The last wherryd has begun this very call, and died before it could say what came of it. */
-function isBegun(record: ContainerRecord, { requestId }: OperationContext): boolean {
-  return record.adopted && record.frozenBy !== '' && record.frozenBy === requestId;
-}
-
-function exitOf(record: ContainerRecord): ExitInfo {
-  return record.exit ?? { pid: record.pid, exitStatus: 128 + SIGKILL, exitedAt: new Date() };
-}
-
-/** 0-255, or 128 + signal, from a wait status (waitpid(2)). */
-export function exitStatusOf(waitStatus: number): number {
-  const signal = waitStatus & 0x7f;
-  return signal === 0 ? (waitStatus >> 8) & 0xff : 128 + signal;
-}
-
-function logFields(key: ContainerKey): Record<string, unknown> {
-  return { namespace: key.namespace, id: key.id };
 }

@@ -311,3 +311,10 @@ export interface ContainerRuntime {
   /** Called synchronously, in order; returns the function that unsubscribes. */
   onEvent(listener: (event: RuntimeEvent) => void): () => void;
 }
+
+export interface Logger {
+  debug(message: string, fields?: Record<string, unknown>): void;
+  info(message: string, fields?: Record<string, unknown>): void;
+  warn(message: string, fields?: Record<string, unknown>): void;
+  error(message: string, fields?: Record<string, unknown>): void;
+}

@@ -19,3 +19,6 @@ export async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal 
     signal.removeEventListener('abort', onAbort);
   }
 }
+
+/** Most short-lived containers have ended by then, and need neither a watch nor a memory. */
+export const LATER_MS = 30;

@@ -1,7 +1,7 @@
 /** What the first container would wait for, made while nobody waits: the filter of docker's default profile takes milliseconds. */
 import type { CgroupHost } from '../cgroup/hierarchy.ts';
 import { rehearse } from '../container/rehearsal.ts';
-import type { Logger } from '../container/runtime.ts';
+import type { Logger } from '../container/types.ts';
 import { compileSeccomp } from '../linux/seccomp.ts';
 import { launchSpec } from '../oci/launch.ts';
 

@@ -1,6 +1,6 @@
 /** `exec`: a further process in a container, in the foreground or detached. */
 import { randomBytes } from 'node:crypto';
-import { exitStatusOf } from '../../container/runtime.ts';
+import { exitStatusOf } from '../../container/exit-reason.ts';
 import type { CallerContext, ContainerKey, ExecRequest } from '../../container/types.ts';
 import { lookUpUser } from '../../container/users.ts';
 import { WaitFlags } from '../../daemon/wire.ts';
