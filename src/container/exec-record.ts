@@ -27,6 +27,8 @@ export class ExecRecord {
   failure: WherryError | undefined;
   /** Settles when it is known what has become of it; undefined: it is known. */
   unsettled: PromiseWithResolvers<void> | undefined;
+  /** Its start is undone: closes the streams that are kept for the start that comes again. */
+  letGo: (() => void) | undefined;
   readonly #exited = Promise.withResolvers<ExitInfo>();
   readonly #registered = Promise.withResolvers<void>();
 

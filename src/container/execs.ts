@@ -16,6 +16,7 @@ import { loadExecs, noteExec, removeExecFile, saveExec } from './exec-files.ts';
 import { ExecRecord } from './exec-record.ts';
 import { withHome } from './home.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
+import { keepStreams } from './kept-streams.ts';
 import type { Loggers } from './loggers.ts';
 import type { ContainerRecord } from './record.ts';
 import { assertSent } from './refusals.ts';
@@ -125,6 +126,8 @@ export class Execs {
       if (exec.request.autoDelete === true) await this.#forget(exec);
       this.#idle(record);
       throw error;
+    } finally {
+      exec.letGo?.();
     }
     exec.exitHeld = false;
     this.#announce(exec);
@@ -242,7 +245,10 @@ export class Execs {
 
   async #settleOne(exec: ExecRecord): Promise<void> {
     // Its start may be under way; a start that is not known to have made a process is begun anew, by the call that comes again.
-    if (exec.pid === 0 && !exec.startTold) await this.#deps.keel.cancel(exec.token);
+    if (exec.pid === 0 && !exec.startTold) {
+      exec.letGo = await keepStreams(exec.request.stdio);
+      await this.#deps.keel.cancel(exec.token);
+    }
     if (exec.pid !== 0) {
       exec.startTried = true;
       if (!exec.startTold) this.#tellStarted(exec);

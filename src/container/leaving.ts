@@ -57,16 +57,21 @@ export class Leaving {
       else if ((await this.#deps.keel.signal(record.token, SIGKILL)) < 0 && context.signal?.aborted === true)
         this.#undone.add(record.token);
       if (record.logger !== undefined) await this.#deps.loggers.kill(record.logger);
-      await this.removeOrLater(record, context);
-      if (record.pid !== 0) await this.#poststop(record, context);
+      await this.undone(record, context);
     } catch (error) {
       const fields = { ...logFields(record.key), error: String(error) };
       this.#deps.log.error('a failed create left something behind', fields);
     }
   }
 
-  /** Of a create that has failed. What is wanting (descriptors, room, memory) may be there again later. */
-  async removeOrLater(record: ContainerRecord, context: OperationContext): Promise<void> {
+  /** Its processes have ended. With an init there were hooks, which may have made what only poststop hooks take away. */
+  async undone(record: ContainerRecord, context: OperationContext): Promise<void> {
+    await this.#removeOrLater(record, context);
+    if (record.pid !== 0) await this.#poststop(record, context);
+  }
+
+  /** What is wanting (descriptors, room, memory) may be there again later. */
+  async #removeOrLater(record: ContainerRecord, context: OperationContext): Promise<void> {
     try {
       await this.removeAll(record, context);
     } catch (error) {

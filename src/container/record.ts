@@ -83,6 +83,8 @@ export class ContainerRecord {
   complete = false;
   /** Settles when it is known what has become of it; undefined: it is known. */
   unsettled: PromiseWithResolvers<void> | undefined;
+  /** Of one that is undone: closes the streams that are kept for the create that comes again. */
+  letGo: (() => void) | undefined;
   frozenBy = '';
   updating: Updating | undefined;
   /** What `resume` goes back to. */

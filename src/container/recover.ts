@@ -5,14 +5,15 @@
 import { WherryError } from '../errors.ts';
 import { fault } from '../fault.ts';
 import type { Keel } from './keel.ts';
+import { keepStreams } from './kept-streams.ts';
 import type { ContainerRecord } from './record.ts';
 import type { Logger, OperationContext, RuntimeEvent } from './types.ts';
 
 export interface RecoveryDependencies {
   keel: Keel;
   log: Logger;
-  /** Takes away mounts, cgroups, streams and the state directory. */
-  remove(record: ContainerRecord): Promise<void>;
+  /** Its create is undone to the end: mounts, cgroups, streams, the state directory; poststop hooks. */
+  undone(record: ContainerRecord): Promise<void>;
   forget(record: ContainerRecord): void;
   /** Its process has ended and nobody knows how. */
   ended(record: ContainerRecord): void;
@@ -85,9 +86,10 @@ export class Recovery {
     try {
       // By now its exit may have come, from an undoing that did not end either.
       if (!record.complete) {
+        record.letGo = await keepStreams(record.stdio);
         await keel.cancel(record.token);
         fault('undo.cancelled');
-        await this.#deps.remove(record);
+        await this.#deps.undone(record);
         this.#deps.forget(record);
         record.abandon(new WherryError('unavailable', 'wherryd has died while it created the container'));
         log.info('a create that did not end is undone', fields);

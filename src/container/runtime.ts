@@ -147,7 +147,7 @@ export class Runtime implements ContainerRuntime {
     this.#recovery = new Recovery({
       keel: this.#keel,
       log: this.#log,
-      remove: (record) => this.#leaving.removeOrLater(record, { requestId: 'recovery' }),
+      undone: (record) => this.#leaving.undone(record, { requestId: 'recovery' }),
       forget: (record) => this.#forget(record),
       ended: (record) => this.#exits.ended(record, 255 << 8, new Date(), false),
       held: (record) => this.#execs.anyActive(record),
@@ -268,7 +268,7 @@ export class Runtime implements ContainerRuntime {
     const earlier = this.#containers.get(name);
     if (earlier?.unsettled !== undefined) {
       await earlier.unsettled.promise;
-      return this.create(request, context);
+      return this.create(request, context).finally(() => earlier.letGo?.());
     }
     if (earlier !== undefined) {
       // The call of which the last wherryd did everything but answer.

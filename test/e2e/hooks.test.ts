@@ -6,6 +6,8 @@ import { after, before, describe, test } from 'node:test';
 import { makeBundle } from '../support/bundle.ts';
 import { Containerd } from '../support/containerd.ts';
 import { uniqueId } from '../support/paths.ts';
+import { eventually } from '../support/run.ts';
+import { daemonOf } from './shortage.ts';
 
 const runtime = 'io.containerd.wherry.v1';
 const kinds = ['prestart', 'createRuntime', 'createContainer', 'startContainer', 'poststart', 'poststop'];
@@ -50,6 +52,31 @@ describe('hooks under containerd', () => {
       ran,
       kinds.filter((kind) => kind !== 'startContainer'),
     );
+  });
+
+  test('wherryd dies over a hook of create: poststop hooks take away what it has made, then create begins anew', async () => {
+    const id = uniqueId('over');
+    const log = join(containerd.folder, `${id}.log`);
+    const once = join(containerd.folder, `${id}.once`);
+    const ran = () => (existsSync(log) ? readFileSync(log, 'utf8').trim().split('\n') : []);
+    const bundle = await makeBundle(containerd.folder, id, ['/bin/echo', 'program'], (config) => {
+      config.root.path = join(containerd.folder, id, 'rootfs');
+      config.linux['cgroupsPath'] = `/${id}`;
+      const hook = (script: string) => [
+        { path: '/bin/sh', args: ['sh', '-c', script], env: ['PATH=/bin:/usr/bin'] },
+      ];
+      config['hooks'] = {
+        createRuntime: hook(`echo made >> ${log}; [ -e ${once} ] || { touch ${once}; sleep 1000; }`),
+        poststop: hook(`echo gone >> ${log}`),
+      };
+    });
+    const args = ['run', '--rm', '--runtime', runtime, '--config', join(bundle, 'config.json'), id];
+    const running = containerd.ctr(args, { timeout: 120_000 });
+    await eventually('its hook runs', () => existsSync(once) || undefined);
+    process.kill((await daemonOf(containerd)).wherryd, 'SIGKILL');
+    const { code, stdout, stderr } = await running;
+    assert.deepEqual([code, stdout], [0, 'program\n'], stderr + containerd.tail());
+    assert.deepEqual(ran(), ['made', 'gone', 'made', 'gone']);
   });
 
   for (const broken of ['createRuntime', 'startContainer', 'poststart']) {

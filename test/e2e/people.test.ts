@@ -85,7 +85,7 @@ describe('for people', () => {
       PATH: `${wherryBinary.replace(/\/wherry$/, '')}:${wherry.env['PATH']}`,
     });
     await terminal.type('clear; wherry ps', 'Enter');
-    const screen = await terminal.shows(/sh -c 'sleep/);
+    const screen = await terminal.shows(/ sh -c '/);
     assert.match(screen, new RegExp(`^${long} .*…$`, 'm'));
     assert.match(await terminal.screen({ escapes: true }), /\u001b\[32mrunning/);
     await terminal.type('clear; wherry stats --interval 200ms; echo status $?', 'Enter');
