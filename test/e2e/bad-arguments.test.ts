@@ -10,6 +10,7 @@ import { makeBundle } from '../support/bundle.ts';
 import { allCgroups, mounts } from '../support/cgroups.ts';
 import { uniqueId } from '../support/paths.ts';
 import { openTool, type RuntimeTool } from '../support/runtimes.ts';
+import { daemonPids } from '../support/wherry.ts';
 import { commands, flags, ids, type Line } from './bad-lines.ts';
 
 interface Answer {
@@ -61,10 +62,8 @@ describe('arguments that cannot be', () => {
     }
   });
 
-  async function daemonPid(): Promise<number> {
-    const { stdout } = await wherry.run(['daemon', 'status', '--format', 'json']);
-    return (JSON.parse(stdout) as { wherryd: { pid: number } }).wherryd.pid;
-  }
+  const daemonPid = async (): Promise<number> =>
+    daemonPids((await wherry.run(['daemon', 'status', '--format', 'json'])).stdout).wherryd;
   /** What it prints goes to a file: a container that it makes after all may hold its output open. */
   async function call(tool: RuntimeTool, words: readonly string[], id = ''): Promise<Answer> {
     const meant: Record<string, string> = { ID: id, BUNDLE: bundles.get(tool) ?? '', LIVE: live };

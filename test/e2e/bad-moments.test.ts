@@ -8,12 +8,7 @@ import { editConfig, makeBundle } from '../support/bundle.ts';
 import { allCgroups, mounts } from '../support/cgroups.ts';
 import { temporaryFolder, uniqueId } from '../support/paths.ts';
 import { eventually, must, type RunResult, run } from '../support/run.ts';
-import { Wherry } from '../support/wherry.ts';
-
-async function daemonPid(wherry: Wherry): Promise<number> {
-  const status = await wherry.must(['daemon', 'status', '--format', 'json']);
-  return (JSON.parse(status) as { wherryd: { pid: number } }).wherryd.pid;
-}
+import { daemonPids, Wherry } from '../support/wherry.ts';
 
 function nothingLeft(id: string, states: string): void {
   assert.deepEqual(
@@ -86,8 +81,7 @@ describe('a full disk', () => {
         disk.free();
         assert.equal((await call('run', '-b', bundle, id)).stdout, 'ran\n');
         const later = await call('daemon', 'status', '--format', 'json');
-        const pidOf = (text: string) => (JSON.parse(text) as { wherryd: { pid: number } }).wherryd.pid;
-        assert.equal(pidOf(later.stdout), pidOf(stdout));
+        assert.equal(daemonPids(later.stdout).wherryd, daemonPids(stdout).wherryd);
       } finally {
         await call('daemon', 'stop', '--force');
         await wherry[Symbol.asyncDispose]();
@@ -133,7 +127,7 @@ describe('a client that is killed', () => {
   before(async () => {
     wherry = new Wherry();
     await wherry.must(['daemon', 'start']);
-    daemon = await daemonPid(wherry);
+    daemon = (await wherry.daemon()).wherryd;
   });
   after(() => wherry[Symbol.asyncDispose]());
 
@@ -170,7 +164,7 @@ describe('a client that is killed', () => {
         'no folder of a launch is left',
         () => !existsSync(launches) || readdirSync(launches).length === 0 || undefined,
       );
-      assert.equal(await daemonPid(wherry), daemon);
+      assert.equal((await wherry.daemon()).wherryd, daemon);
     });
   }
 
@@ -187,6 +181,6 @@ describe('a client that is killed', () => {
       async () => /"stopped"/.test(await wherry.must(['state', id])) || undefined,
     );
     await wherry.must(['delete', id]);
-    assert.equal(await daemonPid(wherry), daemon);
+    assert.equal((await wherry.daemon()).wherryd, daemon);
   });
 });

@@ -7,7 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import { Containerd } from '../support/containerd.ts';
 import { imageName } from '../support/image.ts';
 import { dist, temporaryFolder, uniqueId } from '../support/paths.ts';
-import { eventually, follow, must, run } from '../support/run.ts';
+import { eventually, follow, run } from '../support/run.ts';
 import { handlesTerm } from '../support/signals.ts';
 
 const runtime = 'io.containerd.wherry.v1';
@@ -40,9 +40,9 @@ for (const version of ['2.1', '1.6'] as const) {
     const mend = (): void => rmSync(join(folder, 'broken'), { force: true });
     /** Returns when calls are refused. */
     async function break_(id: string): Promise<void> {
-      const { stdout } = await must(wherry, ['daemon', 'status', '-f', 'json'], { env: env(), timeout });
+      const { wherryd } = await containerd.daemon();
       writeFileSync(join(folder, 'broken'), '');
-      process.kill((JSON.parse(stdout) as { wherryd: { pid: number } }).wherryd.pid, 'SIGKILL');
+      process.kill(wherryd, 'SIGKILL');
       const refused = await containerd.ctr(['task', 'pause', id], { timeout });
       assert.notEqual(refused.code, 0);
       assert.match(refused.stderr, new RegExp(reason));

@@ -6,18 +6,7 @@ import { after, before, describe, test } from 'node:test';
 import { Containerd } from '../support/containerd.ts';
 import { uniqueId } from '../support/paths.ts';
 import { eventually, must, run } from '../support/run.ts';
-import {
-  daemonOf,
-  envOf,
-  kill,
-  leftOf,
-  remove,
-  start,
-  statusOf,
-  timeout,
-  tryToRun,
-  wherry,
-} from './shortage.ts';
+import { envOf, kill, leftOf, remove, start, statusOf, timeout, tryToRun, wherry } from './shortage.ts';
 
 describe('no descriptor is left, containerd 2.1', { timeout: 300_000 }, () => {
   let containerd: Containerd;
@@ -26,7 +15,7 @@ describe('no descriptor is left, containerd 2.1', { timeout: 300_000 }, () => {
   });
   after(() => containerd?.[Symbol.asyncDispose]());
 
-  const daemon = () => daemonOf(containerd);
+  const daemon = () => containerd.daemon();
   const limit = (pid: number, soft: string) => must('prlimit', ['--pid', String(pid), `--nofile=${soft}:`]);
   const log = () => readFileSync(join(containerd.runDir, 'wherryd.log'), 'utf8');
   const softLimit = (pid: number) =>

@@ -119,8 +119,7 @@ describe('detached containers', () => {
       (await wherry.must(['logs', id])) === 'before\n' ? true : undefined,
     );
     const { pid } = (await table()).find((row) => row.id === id)!;
-    const status = await wherry.must(['daemon', 'status', '--format', 'json']);
-    process.kill((JSON.parse(status) as { wherryd: { pid: number } }).wherryd.pid, 'SIGKILL');
+    process.kill((await wherry.daemon()).wherryd, 'SIGKILL');
     const attached = await run('sh', ['-c', `(echo word; sleep 3) | ${wherryBinary} attach ${id}`], {
       env: wherry.env,
     });

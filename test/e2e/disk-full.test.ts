@@ -6,18 +6,7 @@ import { after, before, describe, test } from 'node:test';
 import { Containerd } from '../support/containerd.ts';
 import { uniqueId } from '../support/paths.ts';
 import { eventually, must } from '../support/run.ts';
-import {
-  daemonOf,
-  envOf,
-  kill,
-  leftOf,
-  remove,
-  start,
-  statusOf,
-  timeout,
-  tryToRun,
-  wherry,
-} from './shortage.ts';
+import { envOf, kill, leftOf, remove, start, statusOf, timeout, tryToRun, wherry } from './shortage.ts';
 
 describe('a full run folder, containerd 2.1', { timeout: 300_000 }, () => {
   let containerd: Containerd;
@@ -50,7 +39,7 @@ describe('a full run folder, containerd 2.1', { timeout: 300_000 }, () => {
         assert.equal((error as NodeJS.ErrnoException).code, 'ENOSPC');
       }
   }
-  const wherryd = async () => (await daemonOf(containerd)).wherryd;
+  const wherryd = async () => (await containerd.daemon()).wherryd;
   const status = (id: string) => statusOf(containerd, id);
   async function end(id: string): Promise<void> {
     await kill(containerd, id);

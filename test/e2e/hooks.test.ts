@@ -7,7 +7,6 @@ import { makeBundle } from '../support/bundle.ts';
 import { Containerd } from '../support/containerd.ts';
 import { uniqueId } from '../support/paths.ts';
 import { eventually } from '../support/run.ts';
-import { daemonOf } from './shortage.ts';
 
 const runtime = 'io.containerd.wherry.v1';
 const kinds = ['prestart', 'createRuntime', 'createContainer', 'startContainer', 'poststart', 'poststop'];
@@ -73,7 +72,7 @@ describe('hooks under containerd', () => {
     const args = ['run', '--rm', '--runtime', runtime, '--config', join(bundle, 'config.json'), id];
     const running = containerd.ctr(args, { timeout: 120_000 });
     await eventually('its hook runs', () => existsSync(once) || undefined);
-    process.kill((await daemonOf(containerd)).wherryd, 'SIGKILL');
+    process.kill((await containerd.daemon()).wherryd, 'SIGKILL');
     const { code, stdout, stderr } = await running;
     assert.deepEqual([code, stdout], [0, 'program\n'], stderr + containerd.tail());
     assert.deepEqual(ran(), ['made', 'gone', 'made', 'gone']);

@@ -131,10 +131,7 @@ for (const mode of ['wherryd', 'alone'] as const) {
       const add = (inside: string) => wherry.must(['mounts', 'add', '-v', `${data}:${inside}`, id]);
       await add('/under');
       await add('/under/../left');
-      const status = JSON.parse(await wherry.must(['daemon', 'status', '--format', 'json'])) as {
-        wherryd: { pid: number };
-      };
-      process.kill(status.wherryd.pid, 'SIGKILL');
+      process.kill((await wherry.daemon()).wherryd, 'SIGKILL');
       await fails(/has been added already/, 'add', '-v', `${data}:/left`, id);
       const { pid } = JSON.parse(await wherry.must(['state', id])) as { pid: number };
       assert.ok(statSync(`/proc/${pid}/root/left/file`).isFile());

@@ -37,10 +37,7 @@ describe('for people', () => {
     }[];
     assert.equal(rows.find(({ id }) => id === runs)?.command, 'sleep 1000');
     // Kept over the end of wherryd.
-    const status = JSON.parse(await wherry.must(['daemon', 'status', '--format', 'json'])) as {
-      wherryd: { pid: number };
-    };
-    process.kill(status.wherryd.pid, 'SIGKILL');
+    process.kill((await wherry.daemon()).wherryd, 'SIGKILL');
     assert.match(await wherry.must(['ps']), /sleep 1000$/m);
     await wherry.must(['rm', '-f', runs, fails]);
   });

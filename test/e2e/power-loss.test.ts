@@ -16,6 +16,7 @@ import { makeBundle } from '../support/bundle.ts';
 import { allCgroups } from '../support/cgroups.ts';
 import { dist, temporaryFolder, uniqueId } from '../support/paths.ts';
 import { eventually, must, type RunResult, run } from '../support/run.ts';
+import { daemonPids } from '../support/wherry.ts';
 
 const timeout = 60_000;
 /** A zombie is dead: its new parent has yet to reap it. */
@@ -75,12 +76,9 @@ describe('a run folder from before a power loss', { timeout: 120_000 }, () => {
 
   test('no stranger is adopted or signalled, no name is blocked, nothing is left', async () => {
     const [foreign, dead, torn, empty] = [await start(), await start(), await start(), await start()];
-    const status = JSON.parse(await ok('daemon', 'status', '-f', 'json')) as {
-      keel: { pid: number };
-      wherryd: { pid: number };
-    };
+    const { keel, wherryd } = daemonPids(await ok('daemon', 'status', '-f', 'json'));
     // All at once, and keel first: nobody writes anything down.
-    for (const pid of [status.keel.pid, status.wherryd.pid]) kill(pid);
+    for (const pid of [keel, wherryd]) kill(pid);
     for (const { pid } of [foreign, dead, torn, empty]) {
       process.kill(pid, 'SIGKILL');
       await eventually('it is gone', () => !alive(pid) || undefined);

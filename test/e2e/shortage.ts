@@ -6,7 +6,7 @@ import { allCgroups, mounts } from '../support/cgroups.ts';
 import type { Containerd } from '../support/containerd.ts';
 import { imageName } from '../support/image.ts';
 import { dist, uniqueId } from '../support/paths.ts';
-import { eventually, must, type RunOptions, type RunResult } from '../support/run.ts';
+import { eventually, type RunOptions, type RunResult } from '../support/run.ts';
 import { handlesTerm } from '../support/signals.ts';
 
 export const timeout = 60_000;
@@ -19,13 +19,6 @@ export const envOf = ({ runDir }: Containerd) => ({
   PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
   WHERRY_RUN_DIR: runDir,
 });
-
-export async function daemonOf(containerd: Containerd): Promise<{ keel: number; wherryd: number }> {
-  const options = { env: envOf(containerd), timeout };
-  const { stdout } = await must(wherry, ['daemon', 'status', '-f', 'json'], options);
-  const { keel, wherryd } = JSON.parse(stdout) as { keel: { pid: number }; wherryd: { pid: number } };
-  return { keel: keel.pid, wherryd: wherryd.pid };
-}
 
 export const tryToRun = (containerd: Containerd, id: string): Promise<RunResult> =>
   containerd.ctr(['run', '-d', '--runtime', runtime, imageName, id, ...program], { timeout });

@@ -7,7 +7,7 @@ import { type ContainerdVersion, peers, suiteOf } from './debs.ts';
 import { imageName, writeImage } from './image.ts';
 import { bin, temporaryFolder, uniqueId } from './paths.ts';
 import { eventually, must, type RunOptions, type RunResult, run, stop } from './run.ts';
-import { stopWherry } from './wherry.ts';
+import { type DaemonPids, daemonOf, stopWherry } from './wherry.ts';
 
 export interface ContainerdOptions {
   /** Written to config.json of the private Wherry run folder. */
@@ -193,6 +193,11 @@ export class Containerd implements AsyncDisposable {
     command: readonly string[],
   ): Promise<RunResult> {
     return this.ctr(['run', '--runtime', runtime, ...flags, imageName, id, ...command]);
+  }
+
+  /** Of its shim, which must have been started. */
+  daemon(): Promise<DaemonPids> {
+    return daemonOf(this.runDir);
   }
 
   async tasks(options: RunOptions = {}): Promise<Map<string, Task>> {

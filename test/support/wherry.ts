@@ -2,7 +2,25 @@
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { temporaryFolder, wherryBinary } from './paths.ts';
-import { type RunOptions, type RunResult, run } from './run.ts';
+import { must, type RunOptions, type RunResult, run } from './run.ts';
+
+export interface DaemonPids {
+  keel: number;
+  wherryd: number;
+}
+
+/** Asked of the daemon of a run folder, which must run. */
+export async function daemonOf(runDir: string): Promise<DaemonPids> {
+  const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', WHERRY_RUN_DIR: runDir };
+  const status = await must(wherryBinary, ['daemon', 'status', '--format', 'json'], { env, timeout: 60_000 });
+  return daemonPids(status.stdout);
+}
+
+/** Of the output of `daemon status --format json`. */
+export function daemonPids(status: string): DaemonPids {
+  const { keel, wherryd } = JSON.parse(status) as { keel: { pid: number }; wherryd: { pid: number } };
+  return { keel: keel.pid, wherryd: wherryd.pid };
+}
 
 export class Wherry implements AsyncDisposable {
   readonly folder: string;
@@ -33,6 +51,11 @@ export class Wherry implements AsyncDisposable {
       );
     }
     return result.stdout;
+  }
+
+  /** Of the daemon, which must run. */
+  async daemon(): Promise<DaemonPids> {
+    return daemonPids(await this.must(['daemon', 'status', '--format', 'json']));
   }
 
   /** The end of wherryd's log. */

@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { Podman } from '../e2e/callers/podman.ts';
 import { imageName } from '../support/image.ts';
 import { eventually, must } from '../support/run.ts';
+import { daemonPids } from '../support/wherry.ts';
 
 const timeout = 90_000;
 const MiB = 1 << 20;
@@ -80,7 +81,7 @@ test("the end of the slice whose container started keel is not keel's", async ()
   try {
     const keel = async (): Promise<number> => {
       const { stdout } = await must(podman.runtime, ['daemon', 'status', '--format', 'json'], { timeout });
-      return (JSON.parse(stdout) as { keel: { pid: number } }).keel.pid;
+      return daemonPids(stdout).keel;
     };
     await podman.detached('first', ['/bin/sleep', '1000']);
     const pid = await keel();

@@ -180,10 +180,7 @@ describe('what only Wherry says about them', () => {
         return pids.length === 3 ? pids : undefined;
       });
     const before = await processes();
-    const status = JSON.parse(await wherry.must(['daemon', 'status', '--format', 'json'])) as {
-      wherryd: { pid: number };
-    };
-    process.kill(status.wherryd.pid, 'SIGKILL');
+    process.kill((await wherry.daemon()).wherryd, 'SIGKILL');
     assert.deepEqual(await processes(), before);
     const paused = await wherry.run(['pause', id]);
     assert.match(

@@ -14,8 +14,7 @@ test('a container under --root is known to the next wherryd', async () => {
   const root = ['--root', join(wherry.folder, 'states')];
   const bundle = await makeBundle(wherry.folder, id, ['/bin/sleep', '1000']);
   await wherry.must([...root, 'run', '-d', '-b', bundle, id], { outputFile: join(wherry.folder, 'out') });
-  const wherryd = async (): Promise<number> =>
-    Number(/wherryd: +pid (\d+)/.exec(await wherry.must(['daemon', 'status']))?.[1]);
+  const wherryd = async (): Promise<number> => (await wherry.daemon()).wherryd;
   const first = await wherryd();
   process.kill(first, 'SIGKILL');
   await eventually('another wherryd', async () => (await wherryd()) !== first || undefined);

@@ -46,8 +46,7 @@ describe('NOTIFY_SOCKET of the caller', () => {
 
   const state = async (id: string, globals: readonly string[] = [], env = wherry.env): Promise<string> =>
     JSON.parse((await run(wherry.command, [...globals, 'state', id], { env })).stdout).status;
-  const wherryd = async (): Promise<number> =>
-    Number(/wherryd: +pid (\d+)/.exec(await wherry.must(['daemon', 'status']))?.[1]);
+  const wherryd = async (): Promise<number> => (await wherry.daemon()).wherryd;
   /** A client that has nothing more to ask of wherryd has hung up. */
   const hungUp = (): Promise<true> =>
     eventually(

@@ -211,8 +211,7 @@ describe('wherryd and its filters', () => {
       });
       for (const name of files) truncateSync(join(cache, name), 50);
       if (how === 'a daemon') {
-        const status = await wherry.must(['daemon', 'status', '--format', 'json']);
-        process.kill((JSON.parse(status) as { wherryd: { pid: number } }).wherryd.pid, 'SIGKILL');
+        process.kill((await wherry.daemon()).wherryd, 'SIGKILL');
       }
       await runs();
     });

@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { planCgroup } from '../../../src/cgroup/plan.ts';
 import { compileCreate } from '../../../src/container/compile/create.ts';
 import { resctrlPlan } from '../../../src/container/resctrl.ts';
 import { WherryError } from '../../../src/errors.ts';
@@ -20,7 +19,7 @@ import { capabilityNames } from '../../../src/oci/names.ts';
 import { unsupported } from '../../../src/oci/supported.ts';
 import type { Spec } from '../../../src/oci/types.ts';
 import { readImage } from '../../../src/tape/image.ts';
-import { hybridHost } from '../cgroup/hosts.ts';
+import { createInput } from './create-input.ts';
 import '../../support/property-seed.ts';
 
 const text = fc.string({ unit: 'grapheme' }).map((value) => value.replaceAll('\0', ''));
@@ -201,29 +200,14 @@ describe('any mounts, namespaces and devices', () => {
 });
 
 function tapeOf(spec: Spec, startAtOnce: boolean): Uint8Array {
-  const cgroup = planCgroup(hybridHost, { cgroupsPath: '/p', id: 'x' });
-  return compileCreate({
-    token: 1n,
-    id: 'x',
-    spec,
-    bundle: '/b',
-    rootfs: '/b/rootfs',
-    rootfsMounts: [],
-    stateDir: '/s',
-    libexec: '/libexec',
-    stdio: { kind: 'inherit' },
-    cgroup,
-    cgroups: hybridHost,
-    netDevices: Object.keys(spec.linux?.netDevices ?? {}).map((from) => ({
-      from,
-      to: from,
-      index: 2,
-      addresses: [],
-    })),
-    resctrl: spec.linux?.intelRdt && resctrlPlan(spec.linux.intelRdt, 'x', '/resctrl'),
-    seccomp: undefined,
-    startAtOnce,
-  }).image;
+  const netDevices = Object.keys(spec.linux?.netDevices ?? {}).map((from) => ({
+    from,
+    to: from,
+    index: 2,
+    addresses: [],
+  }));
+  const resctrl = spec.linux?.intelRdt && resctrlPlan(spec.linux.intelRdt, 'x', '/resctrl');
+  return compileCreate(createInput(spec, { netDevices, resctrl, startAtOnce })).image;
 }
 
 /** Of all fields only some at a time: with all of them hardly any configuration would be a good one. */

@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { planCgroup } from '../../../src/cgroup/plan.ts';
 import { compileCreate } from '../../../src/container/compile/create.ts';
 import { checkConfig } from '../../../src/oci/config.ts';
 import { launchSpec } from '../../../src/oci/launch.ts';
 import type { LinuxNamespace, Spec } from '../../../src/oci/types.ts';
 import { disassemble } from '../../../src/tape/disassemble.ts';
-import { hybridHost } from '../cgroup/hosts.ts';
+import { createInput } from './create-input.ts';
 
 const VISIBLE = 'let hooks of the user look into this process';
 
@@ -17,24 +16,8 @@ function tapeOf(edit: (spec: Spec, namespaces: LinuxNamespace[]) => void, unpriv
   raw.linux = { ...raw.linux, namespaces, uidMappings: map, gidMappings: map };
   raw.hooks = { createRuntime: [{ path: '/bin/true' }] };
   edit(raw, namespaces);
-  return disassemble(
-    compileCreate({
-      token: 1n,
-      id: 'x',
-      spec: checkConfig(JSON.parse(JSON.stringify(raw))).config,
-      bundle: '/b',
-      rootfs: '/b/rootfs',
-      rootfsMounts: [],
-      stateDir: '/s',
-      libexec: '/libexec',
-      stdio: { kind: 'inherit' },
-      cgroup: planCgroup(hybridHost, { cgroupsPath: '/p', id: 'x' }),
-      cgroups: hybridHost,
-      seccomp: undefined,
-      unprivileged,
-      rootIsUser: true,
-    }),
-  );
+  const spec = checkConfig(JSON.parse(JSON.stringify(raw))).config;
+  return disassemble(compileCreate(createInput(spec, { unprivileged, rootIsUser: true })));
 }
 
 describe('an init whose hooks are an ordinary user’s', () => {
