@@ -27,7 +27,7 @@ export class ExecRecord {
   failure: WherryError | undefined;
   /** Settles when it is known what has become of it; undefined: it is known. */
   unsettled: PromiseWithResolvers<void> | undefined;
-  /** Its start is undone: closes the streams that are kept for the start that comes again. */
+  /** Its start may be undone: closes the streams that are kept for the next one, which may come at any time. */
   letGo: (() => void) | undefined;
   readonly #exited = Promise.withResolvers<ExitInfo>();
   readonly #registered = Promise.withResolvers<void>();

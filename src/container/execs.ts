@@ -337,6 +337,7 @@ export class Execs {
   }
 
   async #forget(exec: ExecRecord): Promise<void> {
+    exec.letGo?.();
     exec.container.execs.delete(exec.request.execId);
     this.#byToken.delete(exec.token);
     await this.#deps.keel.release(exec.token, exec.container.settings.drainMs ?? DRAIN_MS);

@@ -4,35 +4,25 @@
  */
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
+import { planStream } from './stdio.ts';
 import type { StdioPaths } from './types.ts';
 
-/** Calls that are repeated come right after wherryd is ready. */
-const LONGEST_MS = 5000;
-
-/**
- * Opens those of `stdio` that are FIFOs, both ways, which does not wait for anybody. They are closed by the returned function, at the latest after
- * five seconds: the caller of one that nobody makes again shall see its end.
- */
+/** Opens those of `stdio` that are FIFOs, both ways, which does not wait for anybody. The returned function closes them. */
 export async function keepStreams({ stdin, stdout, stderr }: StdioPaths): Promise<() => void> {
-  const paths = [...new Set([stdin, stdout, stderr])].map((text) => text.replace(/^fifo:\/\//, ''));
-  const opened = await Promise.all(paths.filter((path) => path.startsWith('/')).map(openFifo));
-  const letGo = () => {
-    clearTimeout(timer);
+  const opened = await Promise.all([...new Set([stdin, stdout, stderr])].map(openFifo));
+  return () => {
     for (const handle of opened.splice(0)) void handle?.close().catch(() => {});
   };
-  const timer = setTimeout(letGo, LONGEST_MS);
-  timer.unref();
-  return letGo;
 }
 
-async function openFifo(path: string): Promise<FileHandle | undefined> {
-  let handle: FileHandle;
+async function openFifo(text: string): Promise<FileHandle | undefined> {
   try {
-    handle = await open(path, constants.O_RDWR | constants.O_NONBLOCK);
+    const target = await planStream('stream', text);
+    return target.type === 'fifo'
+      ? await open(target.path, constants.O_RDWR | constants.O_NONBLOCK)
+      : undefined;
   } catch {
+    // A logger's, or gone meanwhile.
     return undefined;
   }
-  if ((await handle.stat()).isFIFO()) return handle;
-  await handle.close();
-  return undefined;
 }

@@ -9,6 +9,9 @@ import { keepStreams } from './kept-streams.ts';
 import type { ContainerRecord } from './record.ts';
 import type { Logger, OperationContext, RuntimeEvent } from './types.ts';
 
+/** Calls that are repeated come right after wherryd is ready. */
+const REPEATED_MS = 5000;
+
 export interface RecoveryDependencies {
   keel: Keel;
   log: Logger;
@@ -87,6 +90,8 @@ export class Recovery {
       // By now its exit may have come, from an undoing that did not end either.
       if (!record.complete) {
         record.letGo = await keepStreams(record.stdio);
+        // The caller of one that nobody makes again shall see its end.
+        setTimeout(record.letGo, REPEATED_MS).unref();
         await keel.cancel(record.token);
         fault('undo.cancelled');
         await this.#deps.undone(record);

@@ -133,7 +133,7 @@ function loggerOf(target: Target | undefined, context: StdioContext): LoggerPlan
   };
 }
 
-async function planStream(field: string, text: string): Promise<StreamTarget> {
+export async function planStream(field: string, text: string): Promise<StreamTarget> {
   if (text === '') return nothing;
   const target = parseTarget(field, text);
   if (target?.scheme === 'file') return { type: 'file', path: target.path, create: true };
