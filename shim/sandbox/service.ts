@@ -6,6 +6,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ContainerKey, ContainerState, ExitInfo } from '../../src/container/types.ts';
 import { WherryError } from '../../src/errors.ts';
+import { SIGKILL } from '../../src/linux/constants.ts';
 import * as sandbox from '../gen/containerd/runtime/sandbox/v1/sandbox.ts';
 import type { ShimRuntime } from '../runtime.ts';
 import { encodeMetrics } from '../task/metrics.ts';
@@ -16,7 +17,6 @@ import { podFolders, removePodFiles, writePodFiles } from './pod-files.ts';
 import { planSandbox } from './spec.ts';
 import { checkJoined, ofJoin } from './user.ts';
 
-const SIGKILL = 9;
 /** Wherry's own programs lie beside the Node that runs it. */
 const PAUSE = join(dirname(process.execPath), 'pause');
 /** Where containerd gives no root filesystem. */

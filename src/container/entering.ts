@@ -1,10 +1,10 @@
 /** Entering a container whose init is on its way from the start's go to its program. */
 import { stat } from 'node:fs/promises';
 import { WherryError } from '../errors.ts';
+import { errnoNumbers } from '../linux/errno.ts';
 import type { ContainerRecord } from './record.ts';
 import { sleep } from './waiting.ts';
 
-const EPERM = 1;
 const PAUSE_MS = 5;
 /** An init that stays hidden so long is a program that nobody may look into. */
 const PATIENCE_MS = 5000;
@@ -20,7 +20,7 @@ export async function enteringInit<T>(record: ContainerRecord, act: () => Promis
       return await act();
     } catch (thrown) {
       const { errno, syscall } = WherryError.from(thrown).details;
-      const refused = errno === EPERM && syscall === 'setns' && process.getuid?.() !== 0;
+      const refused = errno === errnoNumbers.EPERM && syscall === 'setns' && process.getuid?.() !== 0;
       if (!refused || last || record.exit !== undefined) throw thrown;
     }
     while ((await isHidden(record.pid)) && performance.now() < end) await sleep(PAUSE_MS);

@@ -1,8 +1,7 @@
 /** Why a container's init ended, as far as its wait status and the kernel's counters say (waitpid(2), signal(7)). */
+import { SIGKILL, SIGSYS } from '../linux/constants.ts';
 import type { ExitReason } from './types.ts';
 
-const SIGKILL = 9;
-const SIGSYS = 31;
 const CORE_DUMPED = 0x80;
 
 /** What is known beside the wait status. */

@@ -1,5 +1,6 @@
 /** The end of a container's init: what is noted of it, when it is written down, and when it is told. */
 import { fault } from '../fault.ts';
+import { SIGKILL } from '../linux/constants.ts';
 import { hasOwnPidNamespace } from './exec-context.ts';
 import { exitReason, exitStatusOf } from './exit-reason.ts';
 import type { Keel } from './keel.ts';
@@ -11,7 +12,6 @@ import type { StateStore } from './store.ts';
 import type { Logger, RuntimeEvent } from './types.ts';
 import { LATER_MS } from './waiting.ts';
 
-const SIGKILL = 9;
 /** A container that ends is mostly deleted in the same moment. */
 const SAVE_DELAY_MS = 20;
 

@@ -8,6 +8,7 @@ import type { CgroupHost } from '../cgroup/hierarchy.ts';
 import { openCgroupReader } from '../cgroup/reader.ts';
 import { removalOrder } from '../cgroup/tree.ts';
 import { WherryError } from '../errors.ts';
+import { SIGKILL } from '../linux/constants.ts';
 import type { AssembledTape } from '../tape/assemble.ts';
 import { playError } from '../tape/outcome.ts';
 import { compileRemove } from './compile/remove.ts';
@@ -27,7 +28,6 @@ export interface ForeignContainer {
   cgroups: Readonly<Record<string, string>>;
 }
 
-const SIGKILL = 9;
 const PLAY_DEADLINE_MS = 4000;
 /** Dying processes keep their cgroups for a moment. */
 const TRIES = 30;

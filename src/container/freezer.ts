@@ -2,6 +2,7 @@
 import type { CgroupMode } from '../cgroup/hierarchy.ts';
 import { realProbe } from '../cgroup/probe.ts';
 import { WherryError } from '../errors.ts';
+import { SIGKILL } from '../linux/constants.ts';
 import type { AssembledTape } from '../tape/assemble.ts';
 import { playError, readPage } from '../tape/outcome.ts';
 import {
@@ -17,7 +18,6 @@ import type { PlayHost } from './play.ts';
 /** A task that cannot be frozen (an uninterruptible wait) is waited for this long. */
 const FREEZE_MS = 10_000;
 const PLAY_DEADLINE_MS = 10_000;
-const SIGKILL = 9;
 
 export interface FreezerDependencies {
   /** Plays where no other host is given; it outlives callers. */

@@ -1,6 +1,7 @@
 /** How a container goes, after its end or in the middle of its making: in which order what belongs to it is taken away. */
 import { WherryError } from '../errors.ts';
 import { fault } from '../fault.ts';
+import { SIGKILL } from '../linux/constants.ts';
 import { playError } from '../tape/outcome.ts';
 import { playHooks } from './hooks.ts';
 import type { Keel } from './keel.ts';
@@ -17,7 +18,6 @@ import { DRAIN_MS } from './streams.ts';
 import type { Logger, OperationContext, RuntimeEvent } from './types.ts';
 import { sleep } from './waiting.ts';
 
-const SIGKILL = 9;
 /** Between tries to undo a create whose undoing has failed. */
 const FIRST_UNDO_MS = 500;
 const LAST_UNDO_MS = 60_000;

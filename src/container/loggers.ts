@@ -1,8 +1,7 @@
 /** Programs that take containers' output (binary://): keel's children like containers, but nobody's containers. */
+import { SIGKILL, SIGTERM } from '../linux/constants.ts';
 import type { Keel, ProcessExit } from './keel.ts';
 
-const SIGTERM = 15;
-const SIGKILL = 9;
 /** After the end of its input a good logger ends by itself, with nothing lost. */
 const OWN_END_MS = 500;
 /** containerd's own time for the rest. */

@@ -3,6 +3,8 @@ import type { CgroupHost } from '../cgroup/hierarchy.ts';
 import { type CgroupReader, openCgroupReader } from '../cgroup/reader.ts';
 import { WherryError } from '../errors.ts';
 import { fault } from '../fault.ts';
+import { SIGKILL } from '../linux/constants.ts';
+import { errnoNumbers } from '../linux/errno.ts';
 import { type ExecContext, hasOwnPidNamespace, loadExecContext } from './exec-context.ts';
 import { Freezer } from './freezer.ts';
 import type { Keel } from './keel.ts';
@@ -10,9 +12,6 @@ import { membersOf } from './members.ts';
 import type { ContainerRecord } from './record.ts';
 import { assertSent, notRunning } from './refusals.ts';
 import { hasCgroup } from './user-cgroups.ts';
-
-const ESRCH = -3;
-const SIGKILL = 9;
 
 export class Processes {
   readonly #keel: Keel;
@@ -96,7 +95,7 @@ export class Processes {
     const frozen = record.status === 'paused' || record.status === 'pausing';
     const result = await this.#keel.signal(record.token, SIGKILL);
     if (frozen) await this.freezer(record).thaw();
-    if (result < 0 && result !== ESRCH) {
+    if (result < 0 && result !== -errnoNumbers.ESRCH) {
       throw new WherryError('internal', 'cannot kill the init', {
         errno: -result,
         syscall: 'pidfd_send_signal',

@@ -18,6 +18,7 @@ import { resourceProperties } from '../cgroup/systemd-resources.ts';
 import { completed } from '../cgroup/update.ts';
 import { userBusAddress } from '../cgroup/user-bus.ts';
 import { WherryError } from '../errors.ts';
+import { SIGKILL } from '../linux/constants.ts';
 import type { LinuxResources, Spec } from '../oci/types.ts';
 import { playError, readPage } from '../tape/outcome.ts';
 import { compilePlaceholder } from './compile/placeholder.ts';
@@ -25,7 +26,6 @@ import type { Keel } from './keel.ts';
 import type { ContainerRecord } from './record.ts';
 
 const DEADLINE_MS = 10_000;
-const SIGKILL = 9;
 
 /** What stops every process of the container while systemd writes v1's device files, which for a moment allow nothing. */
 export interface Standstill {

@@ -6,6 +6,7 @@ import { realProbe } from '../cgroup/probe.ts';
 import type { CgroupWrite } from '../cgroup/setting.ts';
 import { planUpdate } from '../cgroup/update.ts';
 import { WherryError } from '../errors.ts';
+import { errnoNumbers } from '../linux/errno.ts';
 import { parseConfig } from '../oci/config.ts';
 import type { LinuxDeviceRule, LinuxResources } from '../oci/types.ts';
 import type { AssembledTape } from '../tape/assemble.ts';
@@ -16,7 +17,6 @@ import type { PlayHost } from './play.ts';
 import type { ContainerRecord } from './record.ts';
 
 const PLAY_DEADLINE_MS = 10_000;
-const EBUSY = 16;
 
 export interface UpdateDependencies {
   cgroups: CgroupHost;
@@ -123,7 +123,8 @@ function explained(
   { memory }: LinuxResources,
 ): WherryError {
   const folder = paths['memory'];
-  if (error.details.errno !== EBUSY || folder === undefined || memory?.limit === undefined) return error;
+  if (error.details.errno !== errnoNumbers.EBUSY || folder === undefined || memory?.limit === undefined)
+    return error;
   const usage = realProbe.read(`${folder}/memory.usage_in_bytes`) ?? '?';
   const peak = realProbe.read(`${folder}/memory.max_usage_in_bytes`) ?? '?';
   return new WherryError(

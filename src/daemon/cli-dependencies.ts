@@ -4,12 +4,11 @@ import type { Launches } from '../cli/launched/launches.ts';
 import type { ClientRequest } from '../cli/session.ts';
 import type { Runtime } from '../container/runtime.ts';
 import { WherryError } from '../errors.ts';
+import { errnoNumbers } from '../linux/errno.ts';
 import { libseccompVersion } from '../linux/seccomp.ts';
 import type { KeelLink } from './keel-link.ts';
 import type { WherrydLogger } from './log.ts';
 import { upgrade } from './upgrade.ts';
-
-const EBUSY = -16;
 
 export function cliDependencies(parts: {
   runtime: Runtime;
@@ -37,7 +36,7 @@ export function cliDependencies(parts: {
       async stop(force) {
         if (force) await runtime.deleteAll({ requestId: 'daemon stop' });
         const result = await keel.stop(force);
-        if (result === EBUSY) {
+        if (result === -errnoNumbers.EBUSY) {
           throw new WherryError('failed-precondition', 'containers are running', {
             hint: 'end them, or use `wherry daemon stop --force`, which kills them',
           });

@@ -2,11 +2,10 @@
 import { closeSync, constants, openSync, unlinkSync } from 'node:fs';
 import type { Keel, ProcessExit } from '../container/keel.ts';
 import type { PlayHost, PlayOptions, PlayResult } from '../container/play.ts';
+import { SIGKILL } from '../linux/constants.ts';
+import { errnoNumbers } from '../linux/errno.ts';
 import { isAlive, signalProcess } from '../linux/pidfd.ts';
 
-const ESRCH = -3;
-const ENOTTY = -25;
-const SIGKILL = 9;
 const { O_WRONLY, O_NONBLOCK, O_NOFOLLOW } = constants;
 
 export class DaemonlessKeel implements Keel {
@@ -32,11 +31,11 @@ export class DaemonlessKeel implements Keel {
 
   signal(token: bigint, signal: number): Promise<number> {
     const found = this.#processes.get(token);
-    if (found === undefined) return Promise.resolve(ESRCH);
+    if (found === undefined) return Promise.resolve(-errnoNumbers.ESRCH);
     const sent = signalProcess(found.pid, found.startTime, signal);
     // Nobody tells its end: after this signal it is awaited.
     if (signal === SIGKILL) this.#untilGone(token, found.pid, found.startTime, 1);
-    return Promise.resolve(sent ? 0 : ESRCH);
+    return Promise.resolve(sent ? 0 : -errnoNumbers.ESRCH);
   }
 
   go(fifo: string): Promise<number> {
@@ -57,7 +56,7 @@ export class DaemonlessKeel implements Keel {
   }
 
   adopt(): Promise<number> {
-    return Promise.resolve(ESRCH);
+    return Promise.resolve(-errnoNumbers.ESRCH);
   }
 
   closeStdin(): Promise<number> {
@@ -70,7 +69,7 @@ export class DaemonlessKeel implements Keel {
   }
 
   resize(): Promise<number> {
-    return Promise.resolve(ENOTTY);
+    return Promise.resolve(-errnoNumbers.ENOTTY);
   }
 
   acknowledgeExit(): void {}

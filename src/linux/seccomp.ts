@@ -7,6 +7,7 @@ import { release } from 'node:os';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { getSystemErrorMap } from 'node:util';
 import { WherryError } from '../errors.ts';
+import { errnoNumbers } from './errno.ts';
 import type { Pointer } from './library.ts';
 import { type FilterMaker, filterKey } from './seccomp-key.ts';
 import {
@@ -64,9 +65,6 @@ const flagBits: Readonly<Record<string, number>> = {
 const SPEC_ALLOW = 4;
 const NEW_LISTENER = 8;
 const WAIT_KILLABLE_RECV = 32;
-const EPERM = 1;
-const EEXIST = 17;
-const ENOSYS = 38;
 
 /** Rules added before other work of this process gets its turn: about half a millisecond. */
 const RULES_A_TURN = 64;
@@ -88,7 +86,7 @@ function actionCode(action: string, errno: number | undefined, path: string): nu
     throw new WherryError('unimplemented', `${path}: ${action} is not supported`, { path });
   }
   const carriesValue = action === 'SCMP_ACT_ERRNO' || action === 'SCMP_ACT_TRACE';
-  return carriesValue ? (code | (errno ?? EPERM)) >>> 0 : code;
+  return carriesValue ? (code | (errno ?? errnoNumbers.EPERM)) >>> 0 : code;
 }
 
 /** struct scmp_arg_cmp: u32 arg, enum op, u64 datum_a, u64 datum_b. */
@@ -127,7 +125,7 @@ function addArchitectures(lib: LibSeccomp, filter: Pointer, names: readonly stri
     }
     if (tokens.has(token)) continue;
     const result = lib.addArchitecture(filter, token);
-    if (result !== 0 && result !== -EEXIST) throw fail(name, result, path);
+    if (result !== 0 && result !== -errnoNumbers.EEXIST) throw fail(name, result, path);
     tokens.add(token);
   }
   return [...tokens];
@@ -191,7 +189,7 @@ function highestCalls(lib: LibSeccomp, profile: SeccompProfile, tokens: readonly
 function wantsStub(profile: SeccompProfile): boolean {
   const { defaultAction, defaultErrnoRet } = profile;
   if (['SCMP_ACT_ALLOW', 'SCMP_ACT_LOG', 'SCMP_ACT_TRACE'].includes(defaultAction)) return false;
-  return !(defaultAction === 'SCMP_ACT_ERRNO' && defaultErrnoRet === ENOSYS);
+  return !(defaultAction === 'SCMP_ACT_ERRNO' && defaultErrnoRet === errnoNumbers.ENOSYS);
 }
 
 async function exportFilter(lib: LibSeccomp, filter: Pointer): Promise<Buffer> {
