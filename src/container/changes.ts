@@ -9,7 +9,7 @@ import { logFields } from './key.ts';
 import type { Processes } from './processes.ts';
 import type { ContainerRecord } from './record.ts';
 import { notRunning } from './refusals.ts';
-import { repeatedAs } from './repeats.ts';
+import { isRepeated, repeatedAs } from './repeats.ts';
 import { type ResctrlChange, updateResctrl } from './resctrl-update.ts';
 import type { Scopes } from './scopes.ts';
 import type { StateStore } from './store.ts';
@@ -38,7 +38,7 @@ export class Changes {
   }
 
   async pause(record: ContainerRecord, context: OperationContext): Promise<void> {
-    const begun = isBegun(record, context);
+    const begun = isRepeated(record, record.frozenBy, context);
     fault('pause.begun');
     if (record.status !== 'running' && record.status !== 'created' && !(begun && record.status === 'paused'))
       throw notRunning('failed-precondition');
@@ -66,7 +66,7 @@ export class Changes {
   }
 
   async resume(record: ContainerRecord, context: OperationContext): Promise<void> {
-    const begun = isBegun(record, context);
+    const begun = isRepeated(record, record.frozenBy, context);
     fault('resume.begun');
     if (record.status !== 'paused' && !(begun && record.exit === undefined))
       throw new WherryError('failed-precondition', 'container not paused');
@@ -158,9 +158,4 @@ export class Changes {
       });
     }
   }
-}
-
-/** The last wherryd has begun this very call, and died before it could say what came of it. */
-function isBegun(record: ContainerRecord, { requestId }: OperationContext): boolean {
-  return record.adopted && record.frozenBy !== '' && record.frozenBy === requestId;
 }

@@ -5,30 +5,22 @@
 import type { CgroupHost } from '../cgroup/hierarchy.ts';
 import { WherryError } from '../errors.ts';
 import { fault } from '../fault.ts';
+import { SIGKILL } from '../linux/constants.ts';
+import { errnoNumbers } from '../linux/errno.ts';
 import { unsupported } from '../oci/supported.ts';
-import type { Spec } from '../oci/types.ts';
-import { playError, readPage } from '../tape/outcome.ts';
-import { compileExec, type ExecInput } from './compile/exec.ts';
 import { enteringInit } from './entering.ts';
-import { execCgroup } from './exec-cgroup.ts';
-import { type ExecContext, loadExecContext } from './exec-context.ts';
 import { loadExecs, noteExec, removeExecFile, saveExec } from './exec-files.ts';
+import { playExec } from './exec-play.ts';
 import { ExecRecord } from './exec-record.ts';
-import { withHome } from './home.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
 import { keepStreams } from './kept-streams.ts';
 import type { Loggers } from './loggers.ts';
 import type { ContainerRecord } from './record.ts';
-import { assertSent } from './refusals.ts';
-import { repeatedAs } from './repeats.ts';
-import { planStdio, type StdioPlan } from './stdio.ts';
+import { assertAlive, assertSent, execInStopped } from './refusals.ts';
+import { isRepeated, repeatedAs } from './repeats.ts';
 import { DRAIN_MS } from './streams.ts';
 import type { ExecRequest, ExecState, ExitInfo, OperationContext, RuntimeEvent } from './types.ts';
 
-const ESRCH = 3;
-const SIGKILL = 9;
-/** A set-up that takes longer hangs on something: keel kills it and the error names the step. */
-const START_DEADLINE_MS = 120_000;
 /** Of a start that failed, as in the Go shim. */
 const FAILED_STATUS = 255;
 
@@ -54,11 +46,11 @@ export class Execs {
     this.#deps = dependencies;
   }
 
-  add(record: ContainerRecord, request: ExecRequest, { requestId }: OperationContext): ExecState {
+  add(record: ContainerRecord, request: ExecRequest, context: OperationContext): ExecState {
     const { execId } = request;
     const earlier = record.execs.get(execId);
     // The call of which the last wherryd did everything but answer.
-    if (earlier?.adopted === true && earlier.addedBy === requestId) return earlier.snapshot();
+    if (earlier !== undefined && isRepeated(earlier, earlier.addedBy, context)) return earlier.snapshot();
     assertAlive(record);
     if (execId === '')
       throw new WherryError('invalid-argument', 'exec_id: must not be empty', { path: 'exec_id' });
@@ -69,7 +61,7 @@ export class Execs {
     }
     refuseUnsupported(request);
     const exec = new ExecRecord(record, request, this.#deps.nextToken());
-    exec.addedBy = repeatedAs({ requestId });
+    exec.addedBy = repeatedAs(context);
     record.execs.set(execId, exec);
     this.#deps.emit({ type: 'execAdded', state: record.snapshot(), exec: exec.snapshot() });
     this.#save(exec);
@@ -114,7 +106,7 @@ export class Execs {
     this.#byToken.set(exec.token, exec);
     fault('exec.begun');
     try {
-      exec.pid = await enteringInit(record, () => this.#play(record, exec, context));
+      exec.pid = await enteringInit(record, () => playExec(record, exec, context, this.#deps));
       fault('exec.played');
       this.#tellStarted(exec);
       fault('exec.told');
@@ -273,58 +265,6 @@ export class Execs {
       noteExec(exec, { started: true, ...(exec.logger !== undefined && { logger: String(exec.logger) }) });
   }
 
-  async #play(record: ContainerRecord, exec: ExecRecord, context: OperationContext): Promise<number> {
-    const { request, token } = exec;
-    const { caller } = request;
-    await record.registered;
-    record.execContext ??= await loadExecContext(record.dir);
-    const settled = record.execContext;
-    const spec = await withHome(specOf(request, settled), `/proc/${record.pid}/root`, []);
-    const tape = compileExec({
-      token,
-      id: record.key.id,
-      spec,
-      init: { pid: record.pid, pidfdInode: record.pidfdInode },
-      stdio: await this.#planStdio(exec),
-      cgroup: execCgroup(this.#deps.cgroups, record, request.cgroups ?? {}),
-      seccomp: settled.seccomp,
-      ...supervisorOf(record, spec, settled),
-      noNewKeyring: settled.noNewKeyring,
-      ...(caller !== undefined && { caller }),
-      settings: record.settings,
-      cgroups: this.#deps.cgroups,
-    });
-    context.signal?.throwIfAborted();
-    assertAlive(record);
-    const result = await (caller?.host ?? this.#deps.keel).play(token, tape.image, {
-      // In a paused container it freezes with the others until somebody resumes it.
-      deadline: request.ignorePaused === true ? 0 : START_DEADLINE_MS,
-      console: caller?.relayConsole === true,
-      preserve: caller?.preserveFds ?? 0,
-    });
-    const error = playError(tape, result);
-    const pid = Number(readPage(result.page).slots[0] ?? 0n);
-    if (error !== undefined) {
-      if (pid !== 0) await caller?.host.reap?.(pid);
-      throw error;
-    }
-    if (caller === undefined) await exec.registered;
-    return pid;
-  }
-
-  async #planStdio(exec: ExecRecord): Promise<StdioPlan> {
-    const { request, container } = exec;
-    if (request.caller !== undefined) return { kind: 'inherit' };
-    const terminal = request.process.terminal === true;
-    const { namespace } = container.key;
-    const { nextToken } = this.#deps;
-    // What it leaves behind may hold its streams.
-    const context = { id: request.execId, namespace, terminal, copied: true, nextToken };
-    const plan = await planStdio(request.stdio, context);
-    if (plan.kind !== 'inherit') exec.logger = plan.logger?.token;
-    return plan;
-  }
-
   /** What was opened for it is closed, so that clients see the end of its streams. */
   async #fail(exec: ExecRecord): Promise<void> {
     // A play that nobody waits for any more ends, too.
@@ -380,40 +320,6 @@ export class Execs {
   }
 }
 
-/** The container's specification as far as an exec needs it, with the exec's process in it. */
-function specOf({ process }: Pick<ExecRequest, 'process'>, context: ExecContext): Spec {
-  const score = process.oomScoreAdj ?? context.process.oomScoreAdj;
-  return {
-    ociVersion: '1.0.0',
-    root: { path: '/' },
-    process: { ...process, ...(score !== undefined && { oomScoreAdj: score }) },
-    linux: {
-      namespaces: [...context.namespaces],
-      personality: context.personality,
-      memoryPolicy: context.memoryPolicy,
-    },
-  };
-}
-
-/** A process whose filter has a listener is shown to the supervisor as the container's init was. */
-function supervisorOf(
-  record: ContainerRecord,
-  spec: Spec,
-  { supervisor }: ExecContext,
-): Pick<ExecInput, 'supervisor'> {
-  if (supervisor === undefined) return {};
-  const { ociVersion, annotations } = record;
-  const seccomp = { defaultAction: 'SCMP_ACT_NOTIFY' as const, ...supervisor };
-  return {
-    supervisor: {
-      id: record.key.id,
-      bundle: record.bundle,
-      spec: { ...spec, ociVersion, annotations, linux: { seccomp } },
-      init: { pid: record.pid },
-    },
-  };
-}
-
 function refuseUnsupported({ process }: ExecRequest): void {
   const refused = unsupported({ ociVersion: '1.0.0', root: { path: '/' }, process }).filter(({ path }) =>
     path.startsWith('process.'),
@@ -425,23 +331,14 @@ function refuseUnsupported({ process }: ExecRequest): void {
   });
 }
 
-function assertAlive(record: ContainerRecord): void {
-  if (record.status === 'creating') {
-    throw new WherryError('failed-precondition', 'cannot exec in a container that is being created');
-  }
-  if (record.exit !== undefined || record.deleting) throw stopped();
-}
-
 /** The init died between the look and the act: it cannot be found, or has no namespaces any more. */
 function asExecError(thrown: unknown): WherryError {
   const error = WherryError.from(thrown);
   const { errno, syscall } = error.details;
-  const gone = errno === ESRCH && (syscall === undefined || syscall === 'pidfd_open' || syscall === 'setns');
-  return gone ? stopped() : error;
-}
-
-function stopped(): WherryError {
-  return new WherryError('failed-precondition', 'cannot exec in a stopped container');
+  const gone =
+    errno === errnoNumbers.ESRCH &&
+    (syscall === undefined || syscall === 'pidfd_open' || syscall === 'setns');
+  return gone ? execInStopped() : error;
 }
 
 function finished(): WherryError {

@@ -6,6 +6,7 @@ import { WherryError } from '../errors.ts';
 import { fault } from '../fault.ts';
 import type { Keel } from './keel.ts';
 import { keepStreams } from './kept-streams.ts';
+import { logFields } from './key.ts';
 import type { ContainerRecord } from './record.ts';
 import type { Logger, OperationContext, RuntimeEvent } from './types.ts';
 
@@ -85,7 +86,7 @@ export class Recovery {
 
   async #settleOne(record: ContainerRecord): Promise<void> {
     const { keel, log } = this.#deps;
-    const fields = { namespace: record.key.namespace, id: record.key.id };
+    const fields = logFields(record.key);
     try {
       // By now its exit may have come, from an undoing that did not end either.
       if (!record.complete) {

@@ -12,6 +12,7 @@ import { isSliceName, type SystemdUnit } from '../cgroup/systemd.ts';
 import { foldersIn } from '../cgroup/tree.ts';
 import { WherryError } from '../errors.ts';
 import { fault } from '../fault.ts';
+import { SIGKILL } from '../linux/constants.ts';
 import { isAlive } from '../linux/pidfd.ts';
 import { compileSeccomp } from '../linux/seccomp.ts';
 import type { LinuxResources, Mount, Spec } from '../oci/types.ts';
@@ -30,23 +31,24 @@ import { explainBundle } from './explain.ts';
 import { folderName } from './folder-name.ts';
 import { readForeign, removeForeign } from './foreign.ts';
 import { withHome } from './home.ts';
-import { laterHooks, playHooks, startHooksEnd } from './hooks.ts';
+import { laterHooks } from './hooks.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
 import { keyName, logFields } from './key.ts';
 import { Leaving } from './leaving.ts';
 import { addMounts, type LiveMountsDependencies, removeMounts } from './live-mounts.ts';
 import { Loggers } from './loggers.ts';
-import { asPrepared, listenForReady, type NotifyRequest } from './notify.ts';
+import { asPrepared, type NotifyRequest } from './notify.ts';
 import { Ooms } from './ooms.ts';
 import { Processes } from './processes.ts';
 import { ContainerRecord, exitOf } from './record.ts';
 import { Recovery } from './recover.ts';
-import { alreadyExists, notFound, notRunning } from './refusals.ts';
+import { alreadyExists, notFound, notRunning, notStopped } from './refusals.ts';
 import { Removal } from './removal.ts';
-import { repeatedAs } from './repeats.ts';
+import { isRepeated, repeatedAs } from './repeats.ts';
 import type { ResctrlChange } from './resctrl-update.ts';
 import { ordinaryUser } from './rootless.ts';
 import { type OpenUnit, Scopes } from './scopes.ts';
+import { Starting } from './starting.ts';
 import { StateStore, scopeFolder } from './store.ts';
 import { assertResized } from './streams.ts';
 import type {
@@ -73,8 +75,6 @@ import {
 } from './user-cgroups.ts';
 import { LATER_MS, sleep, unlessAborted } from './waiting.ts';
 
-const ENXIO = -6;
-const SIGKILL = 9;
 /** For the output of a process that nobody remembers. */
 const UNKNOWN_DRAIN_MS = 10_000;
 /** How long a command waits for a container that is being created and started. */
@@ -118,6 +118,7 @@ export class Runtime implements ContainerRuntime {
   readonly #creation: Creation;
   readonly #changes: Changes;
   readonly #leaving: Leaving;
+  readonly #starting: Starting;
   readonly #exits: Exits;
   /** Which life of keel this is. */
   #boot = 0n;
@@ -197,7 +198,7 @@ export class Runtime implements ContainerRuntime {
     this.#changes = new Changes({
       ...shared,
       cgroups: this.#cgroups,
-      isKept: (record) => !record.deleting && this.#byToken.has(record.token),
+      isKept: (record) => this.#isKept(record),
     });
     this.#exits = new Exits({
       ...shared,
@@ -205,6 +206,7 @@ export class Runtime implements ContainerRuntime {
       isKnown: (record) => this.#byToken.has(record.token),
       hasExecs: (record) => this.#execs.anyActive(record),
     });
+    this.#starting = new Starting({ ...shared, removal: this.#removal });
     this.#leaving = new Leaving({
       ...shared,
       loggers: this.#loggers,
@@ -272,7 +274,7 @@ export class Runtime implements ContainerRuntime {
     }
     if (earlier !== undefined) {
       // The call of which the last wherryd did everything but answer.
-      if (earlier.adopted && earlier.createdBy === context.requestId) return earlier.snapshot();
+      if (isRepeated(earlier, earlier.createdBy, context)) return earlier.snapshot();
       throw alreadyExists();
     }
     const dir = request.stateDir ?? this.#store.directory(request.key);
@@ -353,7 +355,7 @@ export class Runtime implements ContainerRuntime {
       fault('create.saved');
       // As in runc, what is restored has had its poststart hooks.
       if (request.startAtOnce === true && request.restore === undefined)
-        await this.#poststart(record, context);
+        await this.#starting.poststart(record, context);
     } catch (thrown) {
       if (claimed) await this.#leaving.undo(record, context);
       this.#forget(record);
@@ -391,14 +393,7 @@ export class Runtime implements ContainerRuntime {
     record.status = 'running';
     record.exitHeld = true;
     try {
-      if (record.restoreNow !== undefined) await this.#restoreNow(record, context);
-      else {
-        if (notify !== undefined) await this.#listen(record, notify);
-        await this.#go(record, context);
-        fault('start.gone');
-        await startHooksEnd(record);
-        await this.#poststart(record, context);
-      }
+      await this.#starting.letGo(record, context, notify);
       this.#emit({ type: 'started', state: { ...record.snapshot(), status: 'running' } });
       fault('start.told');
     } finally {
@@ -451,10 +446,7 @@ export class Runtime implements ContainerRuntime {
       throw new WherryError('failed-precondition', `cannot delete container ${key.id} that is being created`);
     }
     if (record.status !== 'stopped' && record.status !== 'created' && !force) {
-      throw new WherryError(
-        'failed-precondition',
-        `cannot delete container ${key.id} that is not stopped: ${record.status}`,
-      );
+      throw notStopped(key.id, record.status);
     }
     record.deleting = true;
     try {
@@ -544,20 +536,6 @@ export class Runtime implements ContainerRuntime {
     }
   }
 
-  async #restoreNow(record: ContainerRecord, context: OperationContext): Promise<void> {
-    const restore = record.restoreNow;
-    try {
-      await restore?.();
-      record.restoreNow = undefined;
-      this.#store.save(record);
-    } catch (error) {
-      record.status = 'created';
-      // Its root filesystem stays mounted until the delete, as it was before this start.
-      await this.#removal.playCgroups(record, context.host ?? this.#keel);
-      throw error;
-    }
-  }
-
   async addMounts(key: ContainerKey, mounts: readonly Mount[], context: OperationContext): Promise<void> {
     const record = await this.#standing(key);
     await addMounts(record, mounts, await this.#mountsOf(record, context));
@@ -580,7 +558,7 @@ export class Runtime implements ContainerRuntime {
       host: host ?? this.#keel,
       nextToken: this.#nextToken,
       save: () => {
-        if (!record.deleting && this.#byToken.has(record.token)) this.#store.save(record);
+        if (this.#isKept(record)) this.#store.save(record);
       },
     };
   }
@@ -723,16 +701,6 @@ export class Runtime implements ContainerRuntime {
     };
   }
 
-  /** A hook that fails ends the container (runtime.md, "Lifecycle", step 10). */
-  async #poststart(record: ContainerRecord, context: OperationContext): Promise<void> {
-    try {
-      await playHooks(context.host ?? this.#keel, this.#nextToken(), record, 'poststart');
-    } catch (error) {
-      await this.#keel.signal(record.token, SIGKILL);
-      throw error;
-    }
-  }
-
   async #openScope(unit: SystemdUnit, record: ContainerRecord, spec: Spec): Promise<OpenUnit> {
     try {
       const scope = await this.#scopes.open(unit, record.key.id, spec, record.cgroup?.paths ?? {});
@@ -759,37 +727,16 @@ export class Runtime implements ContainerRuntime {
     }, LATER_MS).unref();
   }
 
-  async #listen(record: ContainerRecord, notify: NotifyRequest): Promise<void> {
-    try {
-      const { token, dir, pid } = record;
-      await listenForReady(notify, { token, stateDir: dir, init: pid, staying: false });
-    } catch (error) {
-      if (record.exit === undefined) record.status = 'created';
-      throw error;
-    }
-  }
-
-  /** Opens the exec FIFO, at which the created init waits. */
-  async #go(record: ContainerRecord, { requestId }: OperationContext): Promise<void> {
-    let result = await this.#keel.go(record.fifo, requestId);
-    for (let wait = 1; result === ENXIO && record.exit === undefined; wait = Math.min(wait * 2, 100)) {
-      // The init said that it is ready just before it opens the FIFO: we may be faster than it.
-      await sleep(wait);
-      result = await this.#keel.go(record.fifo, requestId);
-    }
-    if (result < 0) {
-      if (record.exit === undefined) record.status = 'created';
-      throw new WherryError('failed-precondition', 'cannot start a container that has stopped', {
-        errno: -result,
-      });
-    }
-  }
-
   /** Cgroups of containers that name none: the same id in two namespaces must not meet there. */
   #parentOf({ scope, namespace }: ContainerKey): string {
     return scope === '' && namespace === 'default'
       ? this.#cgroupParent
       : `${this.#cgroupParent}/${scopeFolder(scope)}-${namespace}`;
+  }
+
+  /** Neither deleted nor about to be. */
+  #isKept(record: ContainerRecord): boolean {
+    return !record.deleting && this.#byToken.has(record.token);
   }
 
   #remember(record: ContainerRecord): void {

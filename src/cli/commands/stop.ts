@@ -1,13 +1,13 @@
 /** `stop`, `wait` and `rm`: the ends of containers, for people. Every container is tried; what went wrong is told at the end. */
 import { readFile } from 'node:fs/promises';
+import { notStopped } from '../../container/refusals.ts';
 import type { ContainerState } from '../../container/types.ts';
 import { WherryError } from '../../errors.ts';
+import { SIGKILL, SIGTERM } from '../../linux/constants.ts';
 import type { CommandContext } from '../context.ts';
 import { namedContainer } from '../names.ts';
 import { sentence } from '../report.ts';
 
-const SIGTERM = 15;
-const SIGKILL = 9;
 const DEFAULT_SECONDS = 10;
 
 export function stopCommand(context: CommandContext): Promise<number> {
@@ -33,14 +33,8 @@ export function rmCommand(context: CommandContext): Promise<number> {
   const force = flags.on('force');
   return forEach(context, async ({ key, status }) => {
     if (!force && (status === 'running' || status === 'paused')) {
-      throw new WherryError(
-        'failed-precondition',
-        `cannot delete container ${key.id} that is not stopped: ${status}`,
-        {
-          path: 'id',
-          hint: `end it first: wherry stop ${key.id}, or at once: wherry rm -f ${key.id}`,
-        },
-      );
+      const hint = `end it first: wherry stop ${key.id}, or at once: wherry rm -f ${key.id}`;
+      throw notStopped(key.id, status, hint);
     }
     await deps.runtime.delete(key, force, operation);
     context.print(`${key.id}\n`);
