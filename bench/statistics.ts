@@ -20,7 +20,7 @@ export function summarize(samples: readonly number[]): Summary {
   return { runs: sorted.length, median, minimum: sorted[0] ?? Number.NaN, p90: at(0.9) };
 }
 
-/** Calls each of `names` once a round, starting one further on every round, so that none always follows the same. */
+/** Calls each of `names` once a round, starting one further on every round and every other time backwards: none always follows the same. */
 export async function interleaved(
   names: readonly string[],
   rounds: number,
@@ -29,7 +29,8 @@ export async function interleaved(
   const order: string[] = [];
   for (let round = 0; round < rounds; round += 1) {
     for (let place = 0; place < names.length; place += 1) {
-      const name = names[(round + place) % names.length] ?? '';
+      const step = round % 2 === 0 ? place : names.length - place;
+      const name = names[(round + step) % names.length] ?? '';
       order.push(name);
       await once(name, round);
     }

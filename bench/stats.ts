@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { StatsRequest } from '../shim/gen/containerd/task/v2/shim.ts';
 import type { Container } from '../shim/gen/wherry/v1/runtime.ts';
 import { type CgroupHost, detectCgroups, parseProcCgroup } from '../src/cgroup/hierarchy.ts';
 import { openCgroupReader } from '../src/cgroup/reader.ts';
@@ -18,7 +19,7 @@ import type { Wherry } from '../test/support/wherry.ts';
 import { type Goal, print } from './cli-run.ts';
 import { processes } from './memory.ts';
 import { interleaved, type Summary, summarize } from './statistics.ts';
-import { Timed } from './timed.ts';
+import { Asked, type Sample, Timed } from './timed.ts';
 
 const WARM_SECONDS = 10;
 const MEASURED_SECONDS = 20;
@@ -163,11 +164,17 @@ function ticks(pid: number): { user: number; kernel: number } {
 
 const OVER_GRPC = 'wherry over gRPC';
 const OVER_TTRPC = 'wherry over ttrpc';
+const TTRPC_BY_NODE = 'wherry over ttrpc, by Node';
+const GRPC_BY_NODE = 'wherry over gRPC, by Node';
 /** As who collects the statistics of a node asks: for one container after the other. */
 const IN_A_ROW = 10;
 const inARow = (name: string): string => `${name}, ${IN_A_ROW} in a row`;
 
-/** Stats of one running container: by command beside runc's, and over a connection that is open, gRPC or containerd's ttrpc. */
+/**
+ * Stats of one running container: by command beside runc's, and over a connection that is open, gRPC or containerd's ttrpc. Commands
+ * and calls are timed by native programs, until the process or the answer is there: neither figure has what is done with the text or
+ * the message. The same calls by clients in Node, which spend as long again, are shown beside them.
+ */
 export async function measureStats(
   peers: Peers,
   wherry: Wherry,
@@ -187,8 +194,9 @@ export async function measureStats(
   });
   const launchers = { wherry: new Timed(tools.wherry.env), runc: new Timed(tools.runc.env) };
   const rows = ['runc', OVER_GRPC, OVER_TTRPC];
+  const others = [GRPC_BY_NODE, TTRPC_BY_NODE];
   const samplesMs: Record<string, number[]> = Object.fromEntries(
-    ['wherry', ...rows, ...rows.map(inARow)].map((name) => [name, []]),
+    ['wherry', ...rows, ...rows.map(inARow), ...others].map((name) => [name, []]),
   );
   try {
     for (const name of names) {
@@ -207,17 +215,32 @@ export async function measureStats(
     using grpc = new GrpcClient(wherry);
     await using caller = new ShimCaller(containerd);
     const task = await caller.make('stats', ['/bin/sleep', '100000']);
-    const calls: Record<string, () => Promise<unknown>> = {
-      [OVER_GRPC]: () => grpc.stats(`${id}-wherry`),
-      [OVER_TTRPC]: () => task.client.call('Stats', { id: task.id }),
-    };
-    for (const call of Object.values(calls)) for (let round = 0; round < 200; round++) await call();
-    const once = async (name: string): Promise<number> => {
-      if (name === 'wherry' || name === 'runc') return sample(name);
+    using asked = new Asked();
+    const grpcSocket = join(wherry.runDir, 'grpc.sock');
+    const request = (of: string): Uint8Array => StatsRequest.encode({ id: of }).finish();
+    const ofNode = async (call: () => Promise<unknown>): Promise<number> => {
       const started = performance.now();
-      await calls[name]?.();
+      await call();
       return performance.now() - started;
     };
+    const native = async (sampled: Promise<Sample>): Promise<number> => {
+      const { nanoseconds, status } = await sampled;
+      if (status !== 0) throw new Error('a call of Stats failed');
+      return nanoseconds / 1e6;
+    };
+    const calls: Record<string, () => Promise<number>> = {
+      [OVER_GRPC]: () =>
+        native(asked.grpc(grpcSocket, 'containerd.task.v3.Task', 'Stats', request(`${id}-wherry`))),
+      [OVER_TTRPC]: () =>
+        native(asked.ttrpc(task.address, 'containerd.task.v2.Task', 'Stats', request(task.id))),
+      [GRPC_BY_NODE]: () => ofNode(() => grpc.stats(`${id}-wherry`)),
+      [TTRPC_BY_NODE]: () => ofNode(() => task.client.call('Stats', { id: task.id })),
+      wherry: () => sample('wherry'),
+      runc: () => sample('runc'),
+    };
+    for (const name of [OVER_GRPC, OVER_TTRPC, ...others])
+      for (let round = 0; round < 200; round++) await calls[name]?.();
+    const once = async (name: string): Promise<number> => (await calls[name]?.()) ?? Number.NaN;
     await interleaved(Object.keys(samplesMs), runs, async (name) => {
       const row = rows.find((one) => inARow(one) === name);
       let taken = 0;

@@ -145,6 +145,8 @@ export interface Made {
   id: string;
   bundle: string;
   client: TaskClient;
+  /** Path of the shim's socket. */
+  address: string;
 }
 
 export interface MakeOptions {
@@ -301,8 +303,9 @@ export class ShimCaller implements AsyncDisposable {
   async make(name: string, args: readonly string[], options: MakeOptions = {}): Promise<Made> {
     const id = uniqueId(name);
     const bundle = await this.bundle(id, args, options.edit);
-    const client = await this.connect(await this.start(id, options.stdin && { stdin: options.stdin }));
-    const made = { id, bundle, client };
+    const address = await this.start(id, options.stdin && { stdin: options.stdin });
+    const client = await this.connect(address);
+    const made = { id, bundle, client, address };
     this.#made.push(made);
     await client.call('Create', { id, bundle, ...options.create });
     if (options.created !== true) await client.call('Start', { id });
