@@ -4,18 +4,10 @@
  * Either way the number comes from the cgroup's file, so nothing is lost between two looks, and a look at the exit comes before it is told.
  * Sources: cgroup-v2.rst (memory.events), cgroup-v1/memory.rst ("OOM Control"), cgroups(7).
  */
-import {
-  closeSync,
-  constants,
-  type FSWatcher,
-  openSync,
-  readFileSync,
-  statSync,
-  watch,
-  writeSync,
-} from 'node:fs';
+import { closeSync, constants, type FSWatcher, openSync, statSync, watch, writeSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { EventFd } from '../linux/eventfd.ts';
+import { readShortFile } from '../linux/short-file.ts';
 import type { CgroupMode } from './hierarchy.ts';
 import { cgroupTree } from './tree.ts';
 
@@ -147,10 +139,6 @@ function eventsFile(paths: Readonly<Record<string, string>>, mode: CgroupMode): 
 
 /** Both files have a line `oom_kill N`. */
 function killsIn(file: string): number {
-  try {
-    return Number(/^oom_kill (\d+)$/m.exec(readFileSync(file, 'latin1'))?.[1] ?? 0);
-  } catch {
-    // The cgroup is gone, or the kernel is too old to count.
-    return 0;
-  }
+  // Without the file the cgroup is gone; without the line the kernel is too old to count.
+  return Number(/^oom_kill (\d+)$/m.exec(readShortFile(file) ?? '')?.[1] ?? 0);
 }

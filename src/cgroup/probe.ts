@@ -1,5 +1,6 @@
 /** The few questions that planning asks the cgroup filesystems, so that plans for other hosts can be made in tests. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
+import { readShortFile } from '../linux/short-file.ts';
 
 export interface CgroupProbe {
   exists(path: string): boolean;
@@ -9,11 +10,5 @@ export interface CgroupProbe {
 
 export const realProbe: CgroupProbe = {
   exists: existsSync,
-  read(path) {
-    try {
-      return readFileSync(path, 'latin1').trimEnd();
-    } catch {
-      return undefined;
-    }
-  },
+  read: (path) => readShortFile(path)?.trimEnd(),
 };

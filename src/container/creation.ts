@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { type CgroupHost, noCgroups } from '../cgroup/hierarchy.ts';
 import type { CgroupPlan } from '../cgroup/plan.ts';
 import type { Spec } from '../oci/types.ts';
-import { playError, readPage } from '../tape/outcome.ts';
+import { playError, readSlot } from '../tape/outcome.ts';
 import { compileCreate } from './compile/create.ts';
 import type { CreateInput } from './compile/input.ts';
 import { hasNewNamespace } from './compile/namespaces.ts';
@@ -120,7 +120,7 @@ export class Creation {
     const error = restore === undefined ? playError(tape, result) : await restore.failure(result);
     if (error !== undefined) throw explainHookError(explainIdError(error, result.page), result.page);
     record.cleanup = result.cleanup;
-    const pid = Number(readPage(result.page).slots[0] ?? 0n);
+    const pid = Number(readSlot(result.page, 0));
     if (caller === undefined) await record.registered;
     else if (record.pid === 0) record.pid = pid;
   }

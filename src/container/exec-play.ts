@@ -1,7 +1,7 @@
 /** How an exec comes to be: the compiler's input out of the request and its container, its tape, and who plays it. */
 import type { CgroupHost } from '../cgroup/hierarchy.ts';
 import type { Spec } from '../oci/types.ts';
-import { playError, readPage } from '../tape/outcome.ts';
+import { playError, readSlot } from '../tape/outcome.ts';
 import { compileExec, type ExecInput } from './compile/exec.ts';
 import { execCgroup } from './exec-cgroup.ts';
 import { type ExecContext, loadExecContext } from './exec-context.ts';
@@ -58,7 +58,7 @@ export async function playExec(
     preserve: caller?.preserveFds ?? 0,
   });
   const error = playError(tape, result);
-  const pid = Number(readPage(result.page).slots[0] ?? 0n);
+  const pid = Number(readSlot(result.page, 0));
   if (error !== undefined) {
     if (pid !== 0) await caller?.host.reap?.(pid);
     throw error;

@@ -4,7 +4,7 @@ import { realProbe } from '../cgroup/probe.ts';
 import { WherryError } from '../errors.ts';
 import { SIGKILL } from '../linux/constants.ts';
 import type { AssembledTape } from '../tape/assemble.ts';
-import { playError, readPage } from '../tape/outcome.ts';
+import { playError, readSlot } from '../tape/outcome.ts';
 import {
   compileCgroupKill,
   compileFreeze,
@@ -92,7 +92,7 @@ export class Freezer {
     const result = await host.play(this.#deps.nextToken(), tape.image, options);
     const error = playError(tape, result);
     if (error !== undefined) throw error;
-    return readPage(result.page).slots[FROZEN_SLOT] === 1n;
+    return readSlot(result.page, FROZEN_SLOT) === 1n;
   }
 
   #required(): FreezerPlace {

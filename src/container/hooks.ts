@@ -5,7 +5,7 @@ import { WherryError } from '../errors.ts';
 import { errnoText } from '../linux/errno.ts';
 import type { Hook, Hooks } from '../oci/types.ts';
 import { SLOTS_OFFSET } from '../tape/format.ts';
-import { playError, readPage } from '../tape/outcome.ts';
+import { playError, readSlot } from '../tape/outcome.ts';
 import { compileHooks, START_RESULT } from './compile/hook-points.ts';
 import {
   HOOK_OUTPUT_BYTES,
@@ -117,7 +117,7 @@ export async function playHooks(
   const error = playError(tape, result);
   if (error === undefined) return;
   // A later hook of poststop may have succeeded after the one that failed: the slots are the failed one's.
-  const failed = readPage(result.page).slots[HookSlot.STATUS] ?? 0n;
+  const failed = readSlot(result.page, HookSlot.STATUS);
   const located = new WherryError(error.kind, error.message, { ...error.details, path: `hooks.${kind}[0]` });
   throw failed === 0n ? error : explainHookError(located, result.page);
 }

@@ -2,7 +2,6 @@
 import { WherryError } from '../errors.ts';
 import { fault } from '../fault.ts';
 import { SIGKILL } from '../linux/constants.ts';
-import { playError } from '../tape/outcome.ts';
 import { playHooks } from './hooks.ts';
 import type { Keel } from './keel.ts';
 import { logFields } from './key.ts';
@@ -107,7 +106,7 @@ export class Leaving {
     this.#deps.ooms.forget(record);
     if (record.unit !== undefined) await this.#deps.scopes.remove(record.unit);
     const done = await record.cleanup;
-    if (done === undefined || playError(this.#deps.removal.tape(record), done) !== undefined) {
+    if (done?.waitStatus !== 0) {
       const host = this.#hostOf(context);
       await this.#deps.removal.play(record, host).catch((error: unknown) => {
         if (host === this.#deps.keel || context.signal?.aborted !== true) throw error;

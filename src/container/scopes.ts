@@ -20,7 +20,7 @@ import { userBusAddress } from '../cgroup/user-bus.ts';
 import { WherryError } from '../errors.ts';
 import { SIGKILL } from '../linux/constants.ts';
 import type { LinuxResources, Spec } from '../oci/types.ts';
-import { playError, readPage } from '../tape/outcome.ts';
+import { playError, readSlot } from '../tape/outcome.ts';
 import { compilePlaceholder } from './compile/placeholder.ts';
 import type { Keel } from './keel.ts';
 import type { ContainerRecord } from './record.ts';
@@ -120,7 +120,7 @@ export class Scopes {
       await this.#keel.release(token);
     };
     try {
-      const pid = Number(readPage(result.page).slots[0] ?? 0n);
+      const pid = Number(readSlot(result.page, 0));
       await this.#systemd.start(unit.name, unitProperties(unit, { ...request, pid }), () =>
         isIn(pid, unit.path),
       );

@@ -14,7 +14,7 @@ import { Runtime } from '../container/runtime.ts';
 import { WherryError } from '../errors.ts';
 import { isAlive, processStat } from '../linux/pidfd.ts';
 import { filtersKept, keepFilters, libseccompVersion } from '../linux/seccomp.ts';
-import { readPage } from '../tape/outcome.ts';
+import { readSlot } from '../tape/outcome.ts';
 import { ClientLink } from './client-link.ts';
 import { loadConfig } from './config.ts';
 import { BUILD, FILTERS, VERSION } from './daemon.ts';
@@ -42,7 +42,7 @@ class DaemonlessClient extends ClientLink {
 
   override async play(token: bigint, tape: Uint8Array, options: PlayOptions): Promise<PlayResult> {
     const result = await super.play(token, tape, options);
-    const pid = Number(readPage(result.page).slots[0] ?? 0n);
+    const pid = Number(readSlot(result.page, 0));
     if (options.inProcess !== true && pid > 0) this.#onStarted(token, pid);
     return result;
   }

@@ -56,6 +56,13 @@ export function readPage(page: Uint8Array): Page {
   return { lanes, slots };
 }
 
+/** One result slot alone: most plays have one, or none. Throws TapeError where the page is too short. */
+export function readSlot(page: Uint8Array, slot: number): bigint {
+  const at = SLOTS_OFFSET + slot * 8;
+  if (page.length < at + 8) throw new TapeError(`shared page of ${page.length} bytes`);
+  return Buffer.from(page.buffer, page.byteOffset, page.byteLength).readBigUInt64LE(at);
+}
+
 export interface PlayOutcome {
   /** Wait status of the player, as waitpid(2) gives it. */
   waitStatus: number;

@@ -5,6 +5,7 @@ import {
   AT_RECURSIVE,
   MOUNT_ATTR_RDONLY,
   O_CLOEXEC,
+  O_DIRECTORY,
   O_PATH,
   OPEN_TREE_CLOEXEC,
   OPEN_TREE_CLONE,
@@ -64,18 +65,12 @@ export function maskPaths(program: Program, spec: Spec, nullDevice: Reg | undefi
   paths.forEach((path, index) => {
     program.step(`linux.maskedPaths[${index}]`, `hide ${path}`);
     const absent = tape.label('absent');
-    const folder = tape.label('folder');
+    const file = tape.label('file');
     const done = tape.label('hidden');
-    const target = program.openInRoot(program.root, path, O_PATH, {
-      on: { ENOENT: absent, ENOTDIR: absent },
+    // Asked for, not tried: to drop a clone of the device that fits nowhere the kernel waits for all processors.
+    const target = program.openInRoot(program.root, path, O_PATH | O_DIRECTORY, {
+      on: { ENOENT: absent, ENOTDIR: file },
     });
-    const file = clone(program, nullDevice);
-    // move_mount answers EINVAL for a file on a folder, mount(2) ENOTDIR.
-    program.attach(file, target, { on: { EINVAL: folder, ENOTDIR: folder } });
-    program.close(file);
-    tape.jump(done);
-    tape.place(folder);
-    program.close(file);
     // Before Linux 6.15 only an attached mount can be cloned: the first folder gets the mount itself.
     const again = tape.label('again');
     tape.jumpIfEqual(attached, 1, again);
@@ -86,6 +81,12 @@ export function maskPaths(program: Program, spec: Spec, nullDevice: Reg | undefi
     const cover = clone(program, empty);
     program.attach(cover, target);
     program.close(cover);
+    tape.jump(done);
+    tape.place(file);
+    program.openInRoot(program.root, path, O_PATH, { on: { ENOENT: absent, ENOTDIR: absent }, into: target });
+    const device = clone(program, nullDevice);
+    program.attach(device, target);
+    program.close(device);
     tape.place(done);
     program.close(target);
     tape.place(absent);
