@@ -1,29 +1,31 @@
 /** A cgroup sample as the message that containerd expects in Stats: io.containerd.cgroups.v1.Metrics or v2.Metrics in an Any. */
-import type { CgroupStats, CgroupV1Stats, CgroupV2Stats, Pressure } from '../../src/cgroup/stats.ts';
+import type {
+  BlkioEntry,
+  CgroupStats,
+  CgroupV1Stats,
+  CgroupV2Stats,
+  HugetlbV1,
+  MemoryEntry,
+  Pressure,
+  PressureLine,
+  RdmaEntry,
+} from '../../src/cgroup/stats.ts';
 import type { Any } from '../gen/google/protobuf/any.ts';
-import {
-  BlkIOStat,
-  MemoryStat as MemoryV1,
-  type MemoryEntry as MemoryV1Entry,
-  Metrics as MetricsV1,
-} from '../gen/io/containerd/cgroups/v1/metrics.ts';
-import {
-  CPUStat,
-  type DeepPartial,
-  MemoryEvents,
-  MemoryStat as MemoryV2,
-  Metrics as MetricsV2,
-  type PSIStats,
-} from '../gen/io/containerd/cgroups/v2/metrics.ts';
+import { MemoryStat as MemoryV1 } from '../gen/io/containerd/cgroups/v1/metrics.ts';
+import { CPUStat, MemoryEvents, MemoryStat as MemoryV2 } from '../gen/io/containerd/cgroups/v2/metrics.ts';
+import type { Codec } from '../ttrpc/service.ts';
+import { MessageWriter } from './message-writer.ts';
 
 /** A bare name without a slash, as containerd compares it literally. */
 export const METRICS_V1 = 'io.containerd.cgroups.v1.Metrics';
 export const METRICS_V2 = 'io.containerd.cgroups.v2.Metrics';
 
+const writer = new MessageWriter();
+
 export function encodeMetrics(stats: CgroupStats): Any {
-  return stats.version === 1
-    ? { typeUrl: METRICS_V1, value: Buffer.from(MetricsV1.encode(metricsV1(stats)).finish()) }
-    : { typeUrl: METRICS_V2, value: Buffer.from(MetricsV2.encode(metricsV2(stats)).finish()) };
+  if (stats.version === 1) writeV1(stats);
+  else writeV2(stats);
+  return { typeUrl: stats.version === 1 ? METRICS_V1 : METRICS_V2, value: writer.finish() };
 }
 
 /** Names of memory.stat whose field is not simply the camel-cased name. */
@@ -46,96 +48,236 @@ const v2Names: Readonly<Record<string, string>> = {
   workingset_activate_file: 'workingsetActivate',
 };
 
-/** A message's fields by the kernel's names; undefined: it has none for it. Kept, as every sample has the same names. */
-class Fields {
-  readonly #known: object;
-  readonly #names: Readonly<Record<string, string>>;
-  readonly #fields = new Map<string, string | undefined>();
+/** A generated codec, as far as it is asked here. */
+interface Known<T> extends Pick<Codec<T>, 'encode'> {
+  fromPartial(part: object): T;
+}
 
-  constructor(known: object, names: Readonly<Record<string, string>>) {
-    this.#known = known;
+/** A message's counts by the kernel's names. What the message has no field for is left out, and most often asked for in vain. */
+class Fields<T extends object> {
+  readonly #codec: Known<T>;
+  readonly #names: Readonly<Record<string, string>>;
+  #fields: { field: number; names: string[] }[] | undefined;
+
+  constructor(codec: Known<T>, names: Readonly<Record<string, string>>) {
+    this.#codec = codec;
     this.#names = names;
   }
 
-  /** The entries of a flat kernel file that the message has a field for. Several names that lead to one field add up. */
-  pick(stat: Readonly<Record<string, bigint>>): Record<string, bigint> {
-    const fields: Record<string, bigint> = {};
-    for (const name in stat) {
-      const field = this.#field(name);
-      const value = stat[name];
-      if (field === undefined || value === undefined) continue;
-      const before = fields[field];
-      fields[field] = before === undefined ? value : before + value;
+  /** Several names that lead to one field add up. */
+  write(stat: Readonly<Record<string, bigint>>): void {
+    this.#fields ??= this.#all();
+    for (const { field, names } of this.#fields) {
+      let sum = stat[names[0]!];
+      for (let index = 1; index < names.length; index++) {
+        const more = stat[names[index]!];
+        if (more !== undefined) sum = (sum ?? 0n) + more;
+      }
+      writer.count(field, sum);
     }
-    return fields;
   }
 
-  #field(name: string): string | undefined {
-    if (this.#fields.has(name)) return this.#fields.get(name);
-    const field = this.#names[name] ?? camel(name);
-    const found = typeof (this.#known as Record<string, unknown>)[field] === 'bigint' ? field : undefined;
-    this.#fields.set(name, found);
-    return found;
+  #all(): { field: number; names: string[] }[] {
+    return Object.entries(this.#codec.fromPartial({})).flatMap(([property, value]) => {
+      if (typeof value !== 'bigint') return [];
+      const others = Object.keys(this.#names).filter((name) => this.#names[name] === property);
+      return [{ field: this.#numberOf(property), names: [snake(property), ...others] }];
+    });
+  }
+
+  /** Of a message that holds only this: its first bytes are the tag. */
+  #numberOf(property: string): number {
+    const one = this.#codec.fromPartial({ [property]: 1n });
+    const [first = 0, second = 0] = this.#codec.encode(one).finish();
+    return (first < 128 ? first : (first & 127) | (second << 7)) >>> 3;
   }
 }
 
-function camel(name: string): string {
-  return name.replace(/_([a-z0-9])/g, (_match, letter: string) => letter.toUpperCase());
+function snake(property: string): string {
+  return property.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
-const v1Memory = new Fields(MemoryV1.fromPartial({}), v1Names);
-const v2Memory = new Fields(MemoryV2.fromPartial({}), v2Names);
-const v2Cpu = new Fields(CPUStat.fromPartial({}), {});
-const v2Events = new Fields(MemoryEvents.fromPartial({}), {});
+const v1Memory = new Fields(MemoryV1, v1Names);
+const v2Memory = new Fields(MemoryV2, v2Names);
+const v2Cpu = new Fields(CPUStat, {});
+const v2Events = new Fields(MemoryEvents, {});
 
-function metricsV1(stats: CgroupV1Stats): MetricsV1 {
-  const { pids, cpu, memory, oomControl, blkio, hugetlb, rdma } = stats;
-  return MetricsV1.fromPartial({
-    hugetlb,
-    pids,
-    cpu: cpu && {
-      usage: { total: cpu.total, kernel: cpu.kernel, user: cpu.user, perCpu: cpu.perCpu },
-      throttling: {
-        periods: cpu.periods,
-        throttledPeriods: cpu.throttledPeriods,
-        throttledTime: cpu.throttledTime,
-      },
-    },
-    memory: memory && {
-      ...v1Memory.pick(memory.stat),
-      usage: memory.usage satisfies MemoryV1Entry | undefined,
-      swap: memory.swap,
-      kernel: memory.kernel,
-      kernelTcp: memory.kernelTcp,
-    },
-    blkio: blkio && BlkIOStat.fromPartial(blkio),
-    rdma,
-    memoryOomControl: oomControl,
-  });
+/** A message inside the one that is being written; nothing where there is no value. */
+function inside<T>(field: number, value: T | undefined, write: (value: T) => void): void {
+  if (value === undefined) return;
+  const start = writer.begin(field);
+  write(value);
+  writer.end(start);
 }
 
-function metricsV2(stats: CgroupV2Stats): MetricsV2 {
-  const { pids, cpu, memory, memoryEvents, io, hugetlb, rdma } = stats;
-  return MetricsV2.fromPartial({
-    pids,
-    cpu: cpu && { ...v2Cpu.pick(cpu.stat), psi: psi(cpu.pressure) },
-    memory: memory && {
-      ...v2Memory.pick(memory.stat),
-      usage: memory.usage,
-      usageLimit: memory.usageLimit,
-      swapUsage: memory.swapUsage,
-      swapLimit: memory.swapLimit,
-      maxUsage: memory.maxUsage,
-      swapMaxUsage: memory.swapMaxUsage,
-      psi: psi(memory.pressure),
-    },
-    rdma,
-    io: io && { usage: io.usage, psi: psi(io.pressure) },
-    hugetlb,
-    memoryEvents: memoryEvents && v2Events.pick(memoryEvents),
-  });
+function each<T>(field: number, values: readonly T[] | undefined, write: (value: T) => void): void {
+  if (values !== undefined) for (const value of values) inside(field, value, write);
 }
 
-function psi(pressure: Pressure | undefined): DeepPartial<PSIStats> | undefined {
-  return pressure && { some: pressure.some, full: pressure.full };
+// The numbers are those of proto/io/containerd/cgroups; a test compares with the generated codec.
+
+function writeV1({ pids, cpu, memory, oomControl, blkio, hugetlb, rdma }: CgroupV1Stats): void {
+  each(1, hugetlb, writeHugetlbV1);
+  inside(2, pids, writePids);
+  inside(3, cpu, writeCpuV1);
+  inside(4, memory, writeMemoryV1);
+  inside(5, blkio, writeBlkio);
+  inside(6, rdma, writeRdma);
+  inside(9, oomControl, writeOomControl);
+}
+
+function writeHugetlbV1({ usage, max, failcnt, pagesize }: HugetlbV1): void {
+  writer.count(1, usage);
+  writer.count(2, max);
+  writer.count(3, failcnt);
+  writer.text(4, pagesize);
+}
+
+function writePids({ current, limit }: NonNullable<CgroupStats['pids']>): void {
+  writer.count(1, current);
+  writer.count(2, limit);
+}
+
+function writeCpuV1(cpu: NonNullable<CgroupV1Stats['cpu']>): void {
+  const usage = writer.begin(1);
+  writer.count(1, cpu.total);
+  writer.count(2, cpu.kernel);
+  writer.count(3, cpu.user);
+  writer.counts(4, cpu.perCpu);
+  writer.end(usage);
+  const throttling = writer.begin(2);
+  writer.count(1, cpu.periods);
+  writer.count(2, cpu.throttledPeriods);
+  writer.count(3, cpu.throttledTime);
+  writer.end(throttling);
+}
+
+function writeMemoryV1({ stat, usage, swap, kernel, kernelTcp }: NonNullable<CgroupV1Stats['memory']>): void {
+  v1Memory.write(stat);
+  inside(33, usage, writeMemoryEntry);
+  inside(34, swap, writeMemoryEntry);
+  inside(35, kernel, writeMemoryEntry);
+  inside(36, kernelTcp, writeMemoryEntry);
+}
+
+function writeMemoryEntry({ limit, usage, max, failcnt }: MemoryEntry): void {
+  writer.count(1, limit);
+  writer.count(2, usage);
+  writer.count(3, max);
+  writer.count(4, failcnt);
+}
+
+/** In the order of the message's fields. */
+const BLKIO = [
+  'ioServiceBytesRecursive',
+  'ioServicedRecursive',
+  'ioQueuedRecursive',
+  'ioServiceTimeRecursive',
+  'ioWaitTimeRecursive',
+  'ioMergedRecursive',
+  'ioTimeRecursive',
+  'sectorsRecursive',
+] as const;
+
+function writeBlkio(blkio: NonNullable<CgroupV1Stats['blkio']>): void {
+  for (let index = 0; index < BLKIO.length; index++) each(index + 1, blkio[BLKIO[index]!], writeBlkioEntry);
+}
+
+function writeBlkioEntry({ op, device, major, minor, value }: BlkioEntry): void {
+  writer.text(1, op);
+  writer.text(2, device);
+  writer.count(3, major);
+  writer.count(4, minor);
+  writer.count(5, value);
+}
+
+function writeOomControl({
+  oomKillDisable,
+  underOom,
+  oomKill,
+}: NonNullable<CgroupV1Stats['oomControl']>): void {
+  writer.count(1, oomKillDisable);
+  writer.count(2, underOom);
+  writer.count(3, oomKill);
+}
+
+function writeRdma({ current, limit }: NonNullable<CgroupStats['rdma']>): void {
+  each(1, current, writeRdmaEntry);
+  each(2, limit, writeRdmaEntry);
+}
+
+function writeRdmaEntry({ device, hcaHandles, hcaObjects }: RdmaEntry): void {
+  writer.text(1, device);
+  writer.small(2, hcaHandles);
+  writer.small(3, hcaObjects);
+}
+
+function writeV2({ pids, cpu, memory, memoryEvents, io, hugetlb, rdma }: CgroupV2Stats): void {
+  inside(1, pids, writePids);
+  inside(2, cpu, writeCpuV2);
+  inside(4, memory, writeMemoryV2);
+  inside(5, rdma, writeRdma);
+  inside(6, io, writeIo);
+  each(7, hugetlb, writeHugetlbV2);
+  inside(8, memoryEvents, writeEvents);
+}
+
+function writeCpuV2({ stat, pressure }: NonNullable<CgroupV2Stats['cpu']>): void {
+  v2Cpu.write(stat);
+  inside(7, pressure, writePressure);
+}
+
+function writeMemoryV2(memory: NonNullable<CgroupV2Stats['memory']>): void {
+  v2Memory.write(memory.stat);
+  writer.count(32, memory.usage);
+  writer.count(33, memory.usageLimit);
+  writer.count(34, memory.swapUsage);
+  writer.count(35, memory.swapLimit);
+  writer.count(36, memory.maxUsage);
+  writer.count(37, memory.swapMaxUsage);
+  inside(38, memory.pressure, writePressure);
+}
+
+function writeEvents(events: NonNullable<CgroupV2Stats['memoryEvents']>): void {
+  v2Events.write(events);
+}
+
+function writeIo({ usage, pressure }: NonNullable<CgroupV2Stats['io']>): void {
+  each(1, usage, writeIoEntry);
+  inside(2, pressure, writePressure);
+}
+
+type IoEntry = NonNullable<CgroupV2Stats['io']>['usage'][number];
+
+function writeIoEntry({ major, minor, rbytes, wbytes, rios, wios }: IoEntry): void {
+  writer.count(1, major);
+  writer.count(2, minor);
+  writer.count(3, rbytes);
+  writer.count(4, wbytes);
+  writer.count(5, rios);
+  writer.count(6, wios);
+}
+
+function writeHugetlbV2({
+  current,
+  max,
+  pagesize,
+  failcnt,
+}: NonNullable<CgroupV2Stats['hugetlb']>[number]): void {
+  writer.count(1, current);
+  writer.count(2, max);
+  writer.text(3, pagesize);
+  writer.count(4, failcnt);
+}
+
+function writePressure({ some, full }: Pressure): void {
+  inside(1, some, writePressureLine);
+  inside(2, full, writePressureLine);
+}
+
+function writePressureLine({ avg10, avg60, avg300, total }: PressureLine): void {
+  writer.double(1, avg10);
+  writer.double(2, avg60);
+  writer.double(3, avg300);
+  writer.count(4, total);
 }

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import fc from 'fast-check';
 import { Metrics } from '../../../shim/gen/io/containerd/cgroups/v1/metrics.ts';
 import { Metrics as MetricsV2 } from '../../../shim/gen/io/containerd/cgroups/v2/metrics.ts';
 import { encodeMetrics } from '../../../shim/task/metrics.ts';
+import '../../support/property-seed.ts';
 
 describe('metrics', () => {
   it('of v1 have every value in its field', () => {
@@ -144,5 +146,70 @@ describe('metrics', () => {
   it('of nothing are empty', () => {
     assert.equal(encodeMetrics({ version: 1, takenAt: new Date() }).value.length, 0);
     assert.equal(encodeMetrics({ version: 2, takenAt: new Date() }).value.length, 0);
+  });
+
+  it('are the very bytes of the generated codec, whatever the numbers and however many', () => {
+    const count = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n });
+    const blkio = fc.record({
+      op: fc.string(),
+      device: fc.string(),
+      major: count,
+      minor: count,
+      value: count,
+    });
+    const entry = fc.record({ limit: count, usage: count, max: count, failcnt: count });
+    const stat = fc.record({ cache: count, total_pgpgin: count, total_unevictable: count });
+    const line = fc.record({ avg10: fc.double(), avg60: fc.double(), avg300: fc.double(), total: count });
+    const io = fc.record(
+      {
+        major: count,
+        minor: count,
+        rbytes: count,
+        wbytes: count,
+        rios: count,
+        wios: count,
+      },
+      { noNullPrototype: true },
+    );
+    const many = { maxLength: 300, size: 'max' } as const;
+    fc.assert(
+      fc.property(
+        fc.array(blkio, many),
+        fc.array(count, many),
+        fc.array(io, many),
+        entry,
+        stat,
+        line,
+        (entries, perCpu, usage, memory, counts, full) => {
+          const zero = {
+            total: 0n,
+            kernel: 0n,
+            user: 0n,
+            periods: 0n,
+            throttledPeriods: 0n,
+            throttledTime: 0n,
+          };
+          const v1 = encodeMetrics({
+            version: 1,
+            takenAt: new Date(),
+            cpu: { ...zero, perCpu },
+            memory: { stat: counts, kernel: memory },
+            blkio: { ioMergedRecursive: entries },
+          });
+          assert.deepEqual(v1.value, Buffer.from(Metrics.encode(Metrics.decode(v1.value)).finish()));
+          const v2 = encodeMetrics({
+            version: 2,
+            takenAt: new Date(),
+            memory: { stat: { anon: memory.limit, thp_collapse_alloc: memory.max } },
+            io: { usage, pressure: { full } },
+          });
+          const decoded = MetricsV2.decode(v2.value);
+          assert.deepEqual(v2.value, Buffer.from(MetricsV2.encode(decoded).finish()));
+          assert.deepEqual(decoded.io?.usage, usage);
+          assert.deepEqual(Metrics.decode(v1.value).cpu?.usage?.perCpu, perCpu);
+        },
+      ),
+      { numRuns: 40 },
+    );
   });
 });
