@@ -1,8 +1,7 @@
 /**
  * The listening sockets that containerd was told of. One socket is for one group (a container, or a pod's containers) of one
- * namespace of one containerd, so a connection says by its listener whose it is. Remembered in files, for a wherryd that is started anew.
+ * namespace of one containerd, so a connection says by its listener whose it is. Remembered in a file, for a wherryd that is started anew.
  */
-import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import type { ContainerKey } from '../../src/container/types.ts';
 import type { Deposit } from '../../src/daemon/keel-link.ts';
@@ -11,7 +10,7 @@ import type { Logger } from '../log.ts';
 import type { ShimRuntime } from '../runtime.ts';
 import type { GroupSettings } from '../task/options.ts';
 import type { TaskCaller, TaskGroups } from '../task/service.ts';
-import { GroupFiles, type GroupRecord } from './group-files.ts';
+import { GroupFile, type GroupRecord } from './group-file.ts';
 
 /** What keel does for the shim. */
 export interface KeelPort {
@@ -45,8 +44,12 @@ interface Group extends GroupRecord {
   closing: Promise<void> | undefined;
   /** Open connections that came in by the listener. */
   connections: number;
+  /** Until what has changed is written down. */
+  saving?: NodeJS.Timeout | undefined;
 }
 
+/** A container that ends at once has left its group by then. */
+const SAVE_DELAY_MS = 100;
 /** Time for the answer to Shutdown to reach containerd before its socket goes. */
 const LINGER_MS = 50;
 
@@ -54,7 +57,7 @@ export class Groups implements TaskGroups {
   private readonly runtime: ShimRuntime;
   private readonly keel: KeelPort;
   private readonly log: Logger;
-  private readonly files: GroupFiles;
+  private readonly file: GroupFile;
   private readonly groups = new Map<string, Group>();
   private readonly opening = new Map<string, Promise<Group>>();
   private readonly byListener = new Map<bigint, Group>();
@@ -66,9 +69,8 @@ export class Groups implements TaskGroups {
     this.runtime = runtime;
     this.keel = keel;
     this.log = log;
-    this.files = new GroupFiles(join(runDir, 'groups'), keel.boot ?? 0n);
-    for (const record of this.files.load(log))
-      this.remember({ ...record, name: nameOf(record), closing: undefined, connections: 0 });
+    this.file = new GroupFile(join(runDir, 'sockets'), keel.boot ?? 0n);
+    for (const record of this.file.load(log, nameOf)) this.takeUp(record);
     this.unsubscribe = runtime.onEvent((event) => {
       if (event.type === 'deleted')
         this.onDeleted(event.state.key.scope, event.state.key.namespace, event.state.key.id);
@@ -77,6 +79,7 @@ export class Groups implements TaskGroups {
 
   close(): void {
     this.unsubscribe();
+    for (const group of this.groups.values()) clearTimeout(group.saving);
   }
 
   /**
@@ -105,7 +108,7 @@ export class Groups implements TaskGroups {
     this.eventAddresses.set(ownerOf(group), options.ttrpcAddress);
     group.members.set(id, 'pending');
     try {
-      this.files.save(group.name, group);
+      this.file.save(group.name, group);
     } catch (error) {
       group.members.delete(id);
       this.closeIfUnused(group);
@@ -178,7 +181,8 @@ export class Groups implements TaskGroups {
     const group = this.groupOf(caller, id);
     if (group === undefined) return '';
     group.members.set(id, 'joined');
-    this.save(group);
+    // Who is still pending on disk, and has a state directory, has joined.
+    group.saving ??= setTimeout(() => this.save(group), SAVE_DELAY_MS).unref();
     return group.socketPath === '' ? '' : `unix://${group.socketPath}`;
   }
 
@@ -223,6 +227,14 @@ export class Groups implements TaskGroups {
     };
     this.remember(group);
     return group;
+  }
+
+  private takeUp(record: GroupRecord): void {
+    const { scope, namespace, members } = record;
+    for (const [id, member] of members)
+      if (member === 'pending' && this.runtime.find({ scope, namespace, id }) !== undefined)
+        members.set(id, 'joined');
+    this.remember({ ...record, name: nameOf(record), closing: undefined, connections: 0 });
   }
 
   private remember(group: Group): void {
@@ -281,7 +293,7 @@ export class Groups implements TaskGroups {
     }
     if (this.groups.get(group.name) === group) this.groups.delete(group.name);
     this.forgetListener(group);
-    this.files.remove(group.name);
+    this.file.remove(group.name);
   }
 
   /** Connections that are still open when their socket has gone may go on. */
@@ -291,9 +303,11 @@ export class Groups implements TaskGroups {
   }
 
   private save(group: Group): void {
+    clearTimeout(group.saving);
+    group.saving = undefined;
     if (this.groups.get(group.name) !== group) return;
     try {
-      this.files.save(group.name, group);
+      this.file.save(group.name, group);
     } catch (error) {
       this.log.error('cannot remember a shim socket', { socket: group.socketPath, error: String(error) });
     }
@@ -305,5 +319,5 @@ function ownerOf(group: { scope: string; namespace: string }): string {
 }
 
 function nameOf({ scope, namespace, group }: Pick<GroupOptions, 'scope' | 'namespace' | 'group'>): string {
-  return createHash('sha256').update(`${scope}\0${namespace}\0${group}`).digest('hex');
+  return `${scope}\0${namespace}\0${group}`;
 }
