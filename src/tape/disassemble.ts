@@ -8,6 +8,7 @@ import type { AssembledTape, Step } from './assemble.ts';
 import { Kind, Op, SCRATCH } from './format.ts';
 import { type FormatContext, formats, operand, textOrOperand } from './formats.ts';
 import { type Image, type ImageArg, type ImageInstruction, readImage } from './image.ts';
+import type { Label } from './refs.ts';
 
 export interface DisassembleOptions {
   /** Show long texts and lists whole. */
@@ -21,7 +22,7 @@ export function disassemble(tape: AssembledTape, options: DisassembleOptions = {
   const width = String(image.instructions.length - 1).length + 2;
   const lines = readLines(image.instructions);
   const targets = new Set(lines.flatMap(({ jumps }) => jumps));
-  const labelOf = uniqueNames(tape.labels ?? new Map(), targets);
+  const labelOf = uniqueNames(namesOf(tape.labels ?? []), targets);
   const steps = new Map(tape.steps.map((step) => [step.id, step]));
   const text: string[] = [];
   let heading = '';
@@ -75,6 +76,17 @@ type LabelOf = (target: number) => string;
 function headingOf(step: Step | undefined, id: number): string {
   if (step === undefined) return `step ${id}`;
   return step.path === '' ? step.does : `${step.does}  [${step.path}]`;
+}
+
+/** Names by instruction number; several labels may mark one place. */
+function namesOf(labels: readonly Label[]): Map<number, string> {
+  const names = new Map<number, string>();
+  for (const { name, target } of labels) {
+    if (target === undefined) continue;
+    const other = names.get(target);
+    names.set(target, other === undefined ? name : `${other}, ${name}`);
+  }
+  return names;
 }
 
 /** A name that several places have is told apart by the instruction's number: `make@152`. */

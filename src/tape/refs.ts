@@ -1,5 +1,6 @@
 /** The operands of a tape: registers, places in its data, places in the shared page, and jump targets. */
 import { type ErrorKind, WherryError } from '../errors.ts';
+import { Kind } from './format.ts';
 
 /** A mistake in a program that builds a tape (`internal`), or a tape that grows too large (`resource-exhausted`). */
 export class TapeError extends WherryError {
@@ -10,6 +11,7 @@ export class TapeError extends WherryError {
 
 /** A 64-bit register. It is zero until something is put into it; a clone gets a copy of it. */
 export class Reg {
+  readonly kind = Kind.REGISTER;
   readonly id: number;
   readonly name: string | undefined;
 
@@ -24,6 +26,7 @@ export type Section = 'data' | 'strings';
 
 /** A stretch of the tape's data; as an argument it is an address. Private to each process of the play. */
 export class DataRef {
+  readonly kind = Kind.DATA;
   readonly section: Section;
   readonly offset: number;
   readonly length: number;
@@ -44,6 +47,7 @@ export class DataRef {
 
 /** A place in the shared page: every process of the play sees it, and so does who ordered the play. */
 export class SharedRef {
+  readonly kind = Kind.SHARED;
   readonly offset: number;
 
   constructor(offset: number) {
@@ -53,11 +57,14 @@ export class SharedRef {
 
 /** Where a jump goes: an instruction that comes later. */
 export class Label {
+  /** Of its tape. */
+  readonly id: number;
   readonly name: string;
   /** Instruction number, once placed. */
   target: number | undefined = undefined;
 
-  constructor(name: string) {
+  constructor(id: number, name: string) {
+    this.id = id;
     this.name = name;
   }
 }

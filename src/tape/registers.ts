@@ -1,81 +1,131 @@
 /**
- * Gives the registers of a program their numbers. Jumps only go forward, so a register is alive from the first
- * instruction that writes it to the last that reads it, and its number is free again after that.
+ * Fills the holes of a program: the targets of its jumps, and the numbers of its registers. Jumps only go forward, so a register
+ * is alive from the first instruction that writes it to the last that reads it, and its number is free again after that.
  */
-import { SCRATCH } from './format.ts';
-import type { Instruction } from './program.ts';
-import { type Reg, TapeError } from './refs.ts';
+import { type Code, INSTRUCTION_WORDS } from './code.ts';
+import { Field, INSTRUCTION_BYTES, SCRATCH } from './format.ts';
+import { type Label, TapeError } from './refs.ts';
 
-interface Life {
-  reg: Reg;
-  /** First write; -1 for a register that may be read while it is still zero. */
-  start: number;
-  end: number;
-  read: boolean;
+/** Instruction 0 is 2 in `starts`: 0 is a register that nobody has used yet, and */
+const FIRST = 2;
+/** one that may be read while it is still zero: it lives from before the first instruction. */
+const ALWAYS = 1;
+const NEVER = 0x7fff_ffff;
+const FIELD = INSTRUCTION_BYTES - 1;
+
+/** What is known of each register, by its id. */
+interface Lives {
+  /** First write: FIRST + instruction. */
+  starts: Int32Array;
+  /** Last use: 1 + instruction; negative as long as it has only been written. */
+  ends: Int32Array;
   /** From this instruction on a jump may have gone around the write. */
-  unsureFrom: number;
+  unsureFrom: Int32Array;
 }
 
 /**
- * Number of each register by its id; SCRATCH for those that are never read (their writes go there).
- * Throws TapeError when more than 255 are alive at once.
+ * Registers that are never read get SCRATCH: their writes go there.
+ * Throws TapeError: a jump to a label that was never placed, or more than 255 registers alive at once.
+ * @param words those of the code in the image, and `bytes` the same
  */
-export function numberRegisters(program: readonly Instruction[], count: number): Uint8Array {
-  const lives = measure(program, count).filter((life) => life?.read === true) as Life[];
-  lives.sort((a, b) => a.start - b.start || a.reg.id - b.reg.id);
-  const numbers = new Uint8Array(count).fill(SCRATCH);
-  const busyUntil: number[] = [];
-  for (const { reg, start, end } of lives) {
-    // Arguments are read before the result is written, so a life may begin where another one ends. One that begins
-    // at -1 expects zeros: it comes first here, so nobody has used its number before.
-    let number = busyUntil.findIndex((until) => until <= start);
-    if (number === -1) number = busyUntil.length;
-    if (number >= SCRATCH)
-      throw new TapeError(`more than ${SCRATCH} registers are alive at instruction ${start}`);
-    busyUntil[number] = end;
-    numbers[reg.id] = number;
+export function fillHoles(
+  code: Code,
+  registers: number,
+  labels: readonly Label[],
+  words: Int32Array,
+  bytes: Uint8Array,
+): void {
+  const lives = measure(code, registers, labels, words);
+  const { starts, ends } = lives;
+  const numbers = lives.unsureFrom;
+  const busyUntil = new Int32Array(SCRATCH + 1);
+  let used = 0;
+  // These expect zeros: they come first, so that nobody has used their numbers before.
+  for (let id = 0; id < registers; id++) {
+    if (starts[id] === ALWAYS && ends[id]! > 0) {
+      if (used >= SCRATCH) throw tooMany(0);
+      busyUntil[used] = ends[id]!;
+      numbers[id] = used++;
+    }
   }
-  return numbers;
+  const { holes, holesEnd } = code;
+  for (let index = 0; index < holesEnd; index += 2) {
+    const place = holes[index]!;
+    const field = place & FIELD;
+    if (field === Field.TARGET) continue;
+    const id = holes[index + 1]!;
+    if (ends[id]! < 0) {
+      bytes[place] = SCRATCH;
+      continue;
+    }
+    const pc = (place - field) / INSTRUCTION_BYTES;
+    if (field === Field.DST && starts[id] === FIRST + pc) {
+      let number = 0;
+      // Arguments are read before the result is written, so a life may begin where another one ends.
+      while (number < used && busyUntil[number]! > pc + 1) number++;
+      if (number === used) used++;
+      if (number >= SCRATCH) throw tooMany(pc);
+      busyUntil[number] = ends[id]!;
+      numbers[id] = number;
+    }
+    bytes[place] = numbers[id]!;
+  }
 }
 
-/** By register id. */
-function measure(program: readonly Instruction[], count: number): (Life | undefined)[] {
-  const lives: (Life | undefined)[] = new Array(count).fill(undefined);
-  /** Targets of jumps that have been passed and whose labels have not. */
+function tooMany(pc: number): TapeError {
+  return new TapeError(`more than ${SCRATCH} registers are alive at instruction ${pc}`);
+}
+
+/** Also writes the targets of the jumps. */
+function measure(code: Code, registers: number, labels: readonly Label[], words: Int32Array): Lives {
+  const starts = new Int32Array(registers);
+  const ends = new Int32Array(registers);
+  const unsureFrom = new Int32Array(registers);
+  const seen = new Uint8Array(labels.length);
+  /** Targets of jumps that have been passed and whose labels have not, and the nearest of them. */
   const open: number[] = [];
-  for (let pc = 0; pc < program.length; pc++) {
-    const { reads, dst, target: label } = program[pc]!;
-    if (open.length > 0) closePassed(open, pc);
-    for (const reg of reads) {
-      const life = lives[reg.id];
-      if (life === undefined) lives[reg.id] = { reg, start: -1, end: pc, read: true, unsureFrom: 0 };
-      else {
-        life.end = pc;
-        life.read = true;
-        if (pc >= life.unsureFrom) life.start = -1;
-      }
+  let nearest = NEVER;
+  const { holes, holesEnd } = code;
+  for (let index = 0; index < holesEnd; index += 2) {
+    const place = holes[index]!;
+    const id = holes[index + 1]!;
+    const field = place & FIELD;
+    const pc = (place - field) / INSTRUCTION_BYTES;
+    if (pc >= nearest) nearest = closePassed(open, pc);
+    if (field === Field.TARGET) {
+      const target = targetOf(labels[id]!, pc);
+      words[pc * INSTRUCTION_WORDS + (Field.TARGET >> 2)] = target;
+      if (seen[id] !== 0) continue;
+      seen[id] = 1;
+      open.push(target);
+      if (target < nearest) nearest = target;
+    } else if (field === Field.DST) {
+      if (starts[id] === 0) starts[id] = FIRST + pc;
+      ends[id] = ends[id]! > 0 ? pc + 1 : -(pc + 1);
+      if (pc >= unsureFrom[id]!) unsureFrom[id] = nearest;
+    } else {
+      if (starts[id] === 0 || pc >= unsureFrom[id]!) starts[id] = ALWAYS;
+      ends[id] = pc + 1;
     }
-    if (dst !== undefined) {
-      const life = lives[dst.id];
-      const unsureFrom = nearest(open);
-      if (life === undefined) lives[dst.id] = { reg: dst, start: pc, end: pc, read: false, unsureFrom };
-      else {
-        life.end = pc;
-        if (pc >= life.unsureFrom) life.unsureFrom = unsureFrom;
-      }
-    }
-    const target = label?.target;
-    if (target !== undefined) open.push(target);
   }
-  return lives;
+  return { starts, ends, unsureFrom };
 }
 
-function closePassed(open: number[], pc: number): void {
-  for (let index = open.length - 1; index >= 0; index--) if (open[index]! <= pc) open.splice(index, 1);
+function targetOf(label: Label, from: number): number {
+  if (label.target === undefined) throw new TapeError(`label ${label.name} is used but never placed`);
+  if (label.target <= from) throw new TapeError(`backward jump to ${label.name}: tapes only go forward`);
+  return label.target;
 }
 
-function nearest(open: readonly number[]): number {
-  let least = Number.POSITIVE_INFINITY;
-  for (const target of open) if (target < least) least = target;
-  return least;
+/** Returns the nearest of those that are left. */
+function closePassed(open: number[], pc: number): number {
+  let left = 0;
+  let nearest = NEVER;
+  for (const target of open) {
+    if (target <= pc) continue;
+    open[left++] = target;
+    if (target < nearest) nearest = target;
+  }
+  open.length = left;
+  return nearest;
 }

@@ -1,16 +1,17 @@
 /**
  * src/tape: a tape is a straight program of system calls as data. Here it is built, assembled, disassembled and its
  * outcome explained. Nothing here knows containers or config files, and nothing here makes a system call.
- * This file: the builder.
+ * This file: the builder. It writes the words of the instructions at once (code.ts); a create has about a thousand of them.
  */
 import { type Arch, currentArch } from '../linux/arch.ts';
 import { type ErrnoName, errnoNumbers } from '../linux/errno.ts';
 import type { EncodedStruct } from '../linux/structs.ts';
 import { type SyscallName, syscallNumber } from '../linux/syscalls.ts';
 import { type AssembledTape, assemble, type Step } from './assemble.ts';
-import { DataSegment } from './data.ts';
-import { DECIMAL_BYTES, LANES, MAX_ARGS, Op, SLOTS, SLOTS_OFFSET } from './format.ts';
-import type { Instruction, Operand } from './program.ts';
+import type { Code } from './code.ts';
+import type { DataSegment } from './data.ts';
+import { CLOSED, giveBack, takeDraft } from './draft.ts';
+import { DECIMAL_BYTES, Field, Kind, LANES, MAX_ARGS, Op, SLOTS, SLOTS_OFFSET } from './format.ts';
 import { DataRef, Label, Reg, SharedRef, TapeError } from './refs.ts';
 
 /** A string becomes NUL-terminated text in the data; numbers may be negative (two's complement). */
@@ -23,7 +24,7 @@ export interface SyscallOptions {
   on?: Partial<Record<ErrnoName | 'any', Label>>;
 }
 
-type InstructionParts = Omit<Instruction, 'step' | 'reads'>;
+const ARGS = Field.ARGS >> 2;
 
 /**
  * Builds a tape. Methods append one instruction each, in the order of the calls, unless they only make an operand.
@@ -31,14 +32,17 @@ type InstructionParts = Omit<Instruction, 'step' | 'reads'>;
  */
 export class Tape {
   readonly arch: Arch;
-  private readonly program: Instruction[] = [];
-  private readonly data = new DataSegment();
-  private readonly steps: Step[] = [];
+  private code: Code;
+  private data: DataSegment;
+  private steps: Step[] = [];
   private readonly labels: Label[] = [];
   private registers = 0;
 
   constructor(arch: Arch = currentArch()) {
+    const { code, data } = takeDraft();
     this.arch = arch;
+    this.code = code;
+    this.data = data;
   }
 
   /**
@@ -51,16 +55,13 @@ export class Tape {
   }
 
   /** A system call. Its result is the raw one: -errno on failure, which only a path from `on` gets to see. */
-  syscall(name: SyscallName, args: readonly Arg[], options: SyscallOptions = {}): Reg {
+  syscall(name: SyscallName, args: readonly Arg[], options?: SyscallOptions): Reg {
     if (args.length > MAX_ARGS) throw new TapeError(`${name} with ${args.length} arguments`);
-    const dst = options.into ?? this.reg();
-    this.add({
-      op: Op.SYSCALL,
-      dst,
-      args: args.map((arg) => this.operand(arg)),
-      number: syscallNumber(name, this.arch),
-    });
-    if (options.on !== undefined) this.handle(options.on);
+    const dst = options?.into ?? this.reg();
+    const at = this.add(Op.SYSCALL, args);
+    this.code.words[at + (Field.TARGET >> 2)] = syscallNumber(name, this.arch);
+    this.code.hole(4 * at + Field.DST, dst.id);
+    if (options?.on !== undefined) this.handle(options.on);
     return dst;
   }
 
@@ -71,13 +72,14 @@ export class Tape {
 
   /** Puts a number, an address or another register's value into a register. */
   set(value: Arg, into: Reg = this.reg()): Reg {
-    this.add({ op: Op.SET, dst: into, args: [this.operand(value)] });
+    const at = this.add(Op.SET, [value]);
+    this.code.hole(4 * at + Field.DST, into.id);
     return into;
   }
 
   /** A target for jumps. No instruction; the name is for readers. */
   label(name: string): Label {
-    const label = new Label(name);
+    const label = new Label(this.labels.length, name);
     this.labels.push(label);
     return label;
   }
@@ -85,16 +87,18 @@ export class Tape {
   /** The next instruction is the label's. Jumps to it must come before this. */
   place(label: Label): void {
     if (label.target !== undefined) throw new TapeError(`label ${label.name} is placed twice`);
-    label.target = this.program.length;
+    label.target = this.code.count;
   }
 
   jump(label: Label): void {
-    this.jumpTo(label, { op: Op.JUMP_MASK, args: [0, 0], target: label });
+    // Any number has no bits under this mask.
+    this.jumpTo(label, Op.JUMP_MASK, [0, 0]);
   }
 
   /** Jumps if `(reg & mask) == value`. */
   jumpIf(reg: Reg, mask: number | bigint | Reg, value: number | bigint | Reg, label: Label): void {
-    this.jumpTo(label, { op: Op.JUMP_MASK, a: reg, args: [mask, value], target: label });
+    const at = this.jumpTo(label, Op.JUMP_MASK, [mask, value]);
+    this.code.hole(4 * at + Field.A, reg.id);
   }
 
   jumpIfEqual(reg: Reg, value: number | bigint | Reg, label: Label): void {
@@ -103,41 +107,45 @@ export class Tape {
 
   /** Writes the low `width` bytes of a register. */
   store(reg: Reg, to: DataRef | SharedRef, width: 4 | 8): void {
-    this.room(to, width);
-    this.add({ op: Op.STORE, a: reg, b: width, args: [to] });
+    room(to, width);
+    const at = this.add(Op.STORE, [to], width);
+    this.code.hole(4 * at + Field.A, reg.id);
   }
 
   /** Reads `width` bytes, zero-extended. */
   load(from: DataRef | SharedRef, width: 4 | 8, into: Reg = this.reg()): Reg {
-    this.room(from, width);
-    this.add({ op: Op.LOAD, dst: into, b: width, args: [from] });
+    room(from, width);
+    const at = this.add(Op.LOAD, [from], width);
+    this.code.hole(4 * at + Field.DST, into.id);
     return into;
   }
 
   /** Writes a register as decimal text (unsigned, up to 20 bytes, no terminator); the register is the text's length. */
   decimal(reg: Reg, to: DataRef): Reg {
-    this.room(to, DECIMAL_BYTES);
+    room(to, DECIMAL_BYTES);
     const length = this.reg();
-    this.add({ op: Op.DECIMAL, dst: length, a: reg, args: [to] });
+    const at = this.add(Op.DECIMAL, [to]);
+    this.code.hole(4 * at + Field.A, reg.id);
+    this.code.hole(4 * at + Field.DST, length.id);
     return length;
   }
 
   /** Ends this process with this exit code: success of its lane. */
   halt(code: number): void {
     if (!Number.isInteger(code) || code < 0 || code > 255) throw new TapeError(`exit code ${code}`);
-    this.add({ op: Op.HALT, args: [code] });
+    this.add(Op.HALT, [code]);
   }
 
   /** From here on this process reports in lane `n` (0-3). The first process begins in lane 0; clones take higher ones. */
   lane(n: number): void {
     if (!Number.isInteger(n) || n < 0 || n >= LANES)
       throw new TapeError(`lane ${n}; there are 0 to ${LANES - 1}`);
-    this.add({ op: Op.LANE, args: [n] });
+    this.add(Op.LANE, [n]);
   }
 
   /** The play fails here, as if a call had failed with this errno. */
   fail(errno: ErrnoName): void {
-    this.add({ op: Op.FAIL, args: [errnoNumbers[errno]] });
+    this.add(Op.FAIL, [errnoNumbers[errno]]);
   }
 
   /** NUL-terminated text. Equal texts share one place: never let anything write to it. */
@@ -178,40 +186,66 @@ export class Tape {
     return new SharedRef(SLOTS_OFFSET + n * 8);
   }
 
-  /** The finished tape. A program that runs off its end halts with 0. */
+  /** The finished tape. A program that runs off its end halts with 0. Nothing can be added to it any more. */
   assemble(): AssembledTape {
-    const program = [...this.program];
-    const last = program.at(-1)?.op;
-    const endLabel = this.labels.some((label) => label.target === program.length);
-    if (endLabel || (last !== Op.HALT && last !== Op.FAIL))
-      program.push({ op: Op.HALT, step: this.steps.length, args: [0], reads: [] });
-    return assemble({
-      arch: this.arch,
-      program,
-      data: this.data,
-      steps: [...this.steps],
-      labels: this.labels,
-      registers: this.registers,
-    });
+    const { arch, code, data, steps, labels, registers } = this;
+    const end = code.count;
+    const endLabel = labels.some(({ target }) => target === end);
+    if (endLabel || (code.lastOp !== Op.HALT && code.lastOp !== Op.FAIL)) this.halt(0);
+    const draft = { code, data };
+    const assembled = assemble({ arch, draft, steps, labels, registers });
+    this.code = CLOSED.code;
+    this.data = CLOSED.data;
+    this.steps = [];
+    giveBack(draft);
+    return assembled;
   }
 
-  /** Every instruction has the same shape: thousands are made for each container, and V8 is quick with one shape. */
-  private add(parts: InstructionParts): void {
-    const { args, a } = parts;
-    const reads: Reg[] = [];
-    for (const arg of args) if (arg instanceof Reg) reads.push(arg);
-    if (a !== undefined) reads.push(a);
-    this.program.push({
-      op: parts.op,
-      step: this.steps.length,
-      dst: parts.dst,
-      a,
-      b: parts.b,
-      args,
-      reads,
-      target: parts.target,
-      number: parts.number,
-    });
+  /** Appends an instruction, without what is only known to the caller; returns its first word. */
+  private add(op: number, args: readonly Arg[], width = 0): number {
+    const at = this.code.next();
+    const { words } = this.code;
+    let kinds = 0;
+    for (let index = 0; index < args.length; index++) {
+      kinds |= this.operand(args[index]!, at + ARGS + 2 * index) << (2 * index);
+    }
+    // op, dst, a, b; kinds, nargs; step.
+    words[at] = op | (width << 24);
+    words[at + 1] = kinds | (args.length << 16);
+    words[at + 2] = this.steps.length;
+    return at;
+  }
+
+  /** Writes an argument's two words, as far as they are known and not zero; returns its kind. */
+  private operand(arg: Arg, word: number): number {
+    const { code } = this;
+    if (typeof arg === 'number') {
+      const low = arg | 0;
+      code.words[word] = low;
+      if (low === arg) {
+        if (low < 0) code.words[word + 1] = -1;
+      } else {
+        if (!Number.isSafeInteger(arg)) throw new TapeError(`argument ${arg} is not an integer`);
+        code.words[word + 1] = Math.floor(arg / 2 ** 32);
+      }
+      return Kind.IMMEDIATE;
+    }
+    if (typeof arg === 'string') {
+      code.words[word] = this.data.text(arg);
+      code.text(word);
+      return Kind.DATA;
+    }
+    if (typeof arg === 'bigint') {
+      code.words[word] = Number(BigInt.asIntN(32, arg));
+      code.words[word + 1] = Number(BigInt.asIntN(32, arg >> 32n));
+      return Kind.IMMEDIATE;
+    }
+    if (arg.kind === Kind.REGISTER) code.hole(4 * word, arg.id);
+    else {
+      code.words[word] = arg.offset;
+      if (arg.kind === Kind.DATA && arg.section === 'strings') code.text(word);
+    }
+    return arg.kind;
   }
 
   private handle(on: NonNullable<SyscallOptions['on']>): void {
@@ -223,23 +257,19 @@ export class Tape {
   }
 
   private onErrno(errno: number, target: Label): void {
-    this.jumpTo(target, { op: Op.ON_ERRNO, args: [errno], target });
+    this.jumpTo(target, Op.ON_ERRNO, [errno]);
   }
 
-  private jumpTo(label: Label, instruction: InstructionParts): void {
+  private jumpTo(label: Label, op: number, args: readonly Arg[]): number {
     if (label.target !== undefined)
       throw new TapeError(`backward jump to ${label.name}: tapes only go forward`);
-    this.add(instruction);
+    const at = this.add(op, args);
+    this.code.hole(4 * at + Field.TARGET, label.id);
+    return at;
   }
+}
 
-  private operand(arg: Arg): Operand {
-    if (typeof arg === 'number' && !Number.isSafeInteger(arg))
-      throw new TapeError(`argument ${arg} is not an integer`);
-    return typeof arg === 'string' ? this.cstr(arg) : arg;
-  }
-
-  private room(ref: DataRef | SharedRef, bytes: number): void {
-    if (ref instanceof DataRef && ref.length < bytes)
-      throw new TapeError(`${bytes} bytes do not fit into ${ref.length} bytes of data`);
-  }
+function room(ref: DataRef | SharedRef, bytes: number): void {
+  if (ref instanceof DataRef && ref.length < bytes)
+    throw new TapeError(`${bytes} bytes do not fit into ${ref.length} bytes of data`);
 }

@@ -116,7 +116,8 @@ test('flags, capabilities, limits and lists are named', () => {
   tape.syscall('rt_sigaction', [c.SIGPIPE, tape.struct(s.defaultSigaction()), 0, 8]);
   const env = Array.from({ length: 14 }, (_, index) => tape.cstr(`V${index}=1`));
   tape.syscall('execve', ['/bin/sh', tape.pointers([tape.cstr('sh'), null]), tape.pointers([...env, null])]);
-  const text = disassemble(tape.assemble());
+  const assembled = tape.assemble();
+  const text = disassemble(assembled);
   const lines = text.split('\n').map((line) => line.slice(6));
   assert.deepEqual(lines.slice(0, -2), [
     'clone3({flags: CLONE_INTO_CGROUP|CLONE_NEWNS|CLONE_NEWPID, exit_signal: SIGCHLD, cgroup: 9}, 88)',
@@ -136,7 +137,7 @@ test('flags, capabilities, limits and lists are named', () => {
     'rt_sigaction(SIGPIPE, {}, NULL, 8)',
     'execve("/bin/sh", ["sh"], ["V0=1", "V1=1", "V2=1", "V3=1", "V4=1", "V5=1", "V6=1", "V7=1", "V8=1", "V9=1", "V10=1", "V11=1", … 2 more])',
   ]);
-  assert.ok(disassemble(tape.assemble(), { full: true }).includes('"V13=1"'));
+  assert.ok(disassemble(assembled, { full: true }).includes('"V13=1"'));
 });
 
 test('labels of one name are told apart, and steps that repeat are headed once', () => {

@@ -123,14 +123,81 @@ test('a tape that runs off its end halts with 0', () => {
   assert.match(disassemble(tape.assemble()), /1 {2}halt 0\n$/);
 });
 
-test('an assembled tape does not change when its builder goes on', () => {
+test('nothing can be added to a tape that is assembled, and it does not change when others are built', () => {
   const tape = new Tape();
   tape.step('a', 'first');
+  const place = tape.bytes(Buffer.from('data'));
+  tape.syscall('chdir', ['/first'], { into: tape.reg() });
   tape.halt(1);
   const assembled = tape.assemble();
   const text = disassemble(assembled);
+  const image = Buffer.from(assembled.image);
+  const refused = tapeError(/assembled already/);
+  assert.throws(() => tape.halt(2), refused);
+  assert.throws(() => tape.cstr('more'), refused);
+  assert.throws(() => tape.space(8), refused);
+  assert.throws(() => tape.struct({ bytes: Buffer.alloc(8), pointers: [{ offset: 0, to: place }] }), refused);
   tape.step('b', 'second');
-  tape.halt(2);
+  const other = new Tape();
+  for (let round = 0; round < 100; round++) other.syscall('chdir', [`/other/${round}`]);
+  other.assemble();
   assert.equal(disassemble(assembled), text);
+  assert.deepEqual(Buffer.from(assembled.image), image);
   assert.equal(assembled.steps.length, 1);
+});
+
+test('two tapes may be built at the same time, and one that nobody assembles harms no other', () => {
+  const build = (tape: Tape, name: string) => {
+    tape.step('a', name);
+    const value = tape.syscall('openat', [-100, `/${name}`, 0]);
+    tape.store(value, tape.space(8), 8);
+  };
+  const alone = (name: string) => {
+    const tape = new Tape();
+    build(tape, name);
+    build(tape, `${name}2`);
+    return disassemble(tape.assemble());
+  };
+  const [first, second, left] = [new Tape(), new Tape(), new Tape()];
+  build(first, 'x');
+  build(second, 'longer');
+  build(left, 'z');
+  build(first, 'x2');
+  build(second, 'longer2');
+  assert.equal(disassemble(second.assemble()), alone('longer'));
+  assert.equal(disassemble(first.assemble()), alone('x'));
+});
+
+test('a tape may be larger than any before, and the next one smaller again', () => {
+  const sized = (count: number) => {
+    const tape = new Tape();
+    const exit = tape.label('exit');
+    for (let round = 0; round < count; round++) {
+      const text = `/folder/with/a/name/${round}`;
+      tape.syscall('chdir', [text], { on: { ENOENT: exit } });
+      tape.store(tape.syscall('getpid', []), tape.space(16), 4);
+    }
+    tape.place(exit);
+    return tape.assemble();
+  };
+  const small = Buffer.from(sized(10).image);
+  const { instructions, data } = readImage(sized(5000).image);
+  assert.equal(instructions.length, 4 * 5000 + 1);
+  assert.ok(instructions.filter(({ op }) => op === 2).every(({ target }) => target === 20_000));
+  assert.ok(data.includes('/folder/with/a/name/4999\0'));
+  assert.deepEqual(Buffer.from(sized(10).image), small);
+});
+
+test('texts that are not ASCII are UTF-8, whatever stands before them', () => {
+  const tape = new Tape();
+  const texts = ['plain', 'naïve', 'a\u{1F6F6}', 'né', '', 'plain too', 'x\ud800'];
+  const refs = texts.map((text) => tape.cstr(text));
+  tape.pointers(refs);
+  const image = readImage(tape.assemble().image);
+  for (const [index, ref] of refs.entries()) {
+    const expected = Buffer.from(`${texts[index]}\0`);
+    assert.equal(ref.length, expected.length);
+    const at = Number(image.data.readBigUInt64LE(index * 8));
+    assert.deepEqual(image.data.subarray(at, at + ref.length), expected);
+  }
 });
