@@ -95,8 +95,9 @@ export function oomKills(paths: Readonly<Record<string, string>>, mode: CgroupMo
   if (file === undefined) return 0;
   const own = killsIn(file);
   // v2 counts what happens below; v1 does not.
-  if (mode === 'v2' || !hasFolders(dirname(file))) return own;
-  return cgroupTree(dirname(file)).reduce((sum, folder) => sum + killsIn(`${folder}/${basename(file)}`), 0);
+  if (mode === 'v2' || own === undefined || !hasFolders(dirname(file))) return own ?? 0;
+  const killsBelow = (folder: string): number => killsIn(`${folder}/${basename(file)}`) ?? 0;
+  return cgroupTree(dirname(file)).reduce((sum, folder) => sum + killsBelow(folder), 0);
 }
 
 /** In which cgroup, from the container's on ('/'), kills were counted that `counts` has not yet; they are entered there. */
@@ -111,7 +112,8 @@ export function oomCgroup(
   let found: string | undefined;
   for (const folder of cgroupTree(top)) {
     // memory.events.local is memory.events without those below (Linux 5.2).
-    const kills = killsIn(mode === 'v2' ? `${folder}/memory.events.local` : `${folder}/${basename(file)}`);
+    const kills =
+      killsIn(mode === 'v2' ? `${folder}/memory.events.local` : `${folder}/${basename(file)}`) ?? 0;
     if (kills > (counts.get(folder) ?? 0)) {
       counts.set(folder, kills);
       found = folder.slice(top.length) || '/';
@@ -124,7 +126,7 @@ export function oomCgroup(
 /** A folder has a link from itself, one from its parent and one from each folder in it. */
 function hasFolders(folder: string): boolean {
   try {
-    return statSync(folder).nlink > 2;
+    return (statSync(folder, { throwIfNoEntry: false })?.nlink ?? 0) > 2;
   } catch {
     return false;
   }
@@ -137,8 +139,8 @@ function eventsFile(paths: Readonly<Record<string, string>>, mode: CgroupMode): 
     : `${directory}/${mode === 'v2' ? 'memory.events' : 'memory.oom_control'}`;
 }
 
-/** Both files have a line `oom_kill N`. */
-function killsIn(file: string): number {
-  // Without the file the cgroup is gone; without the line the kernel is too old to count.
-  return Number(/^oom_kill (\d+)$/m.exec(readShortFile(file) ?? '')?.[1] ?? 0);
+/** Both files have a line `oom_kill N`, unless the kernel is too old to count. undefined: the cgroup is not there. */
+function killsIn(file: string): number | undefined {
+  const text = readShortFile(file);
+  return text === undefined ? undefined : Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0);
 }

@@ -9,6 +9,8 @@ import { FromClient, NotifyFlags, PlayFlags, PROTOCOL_VERSION, ToClient } from '
 const RLIMITS = 16;
 /** Bytes; a frame to keel holds some megabytes. */
 const MOST_UNSENT = 1 << 20;
+/** Every client goes in the end: to take a stack each time would cost more than the rest of its going. */
+const gone = new WherryError('canceled', 'the client has gone');
 
 export class ClientLink implements ClientSession {
   readonly kind = 'client';
@@ -74,7 +76,6 @@ export class ClientLink implements ClientSession {
   }
 
   closed(): void {
-    const gone = new WherryError('canceled', 'the client has gone');
     this.#abort.abort(gone);
     for (const play of this.#plays.splice(0)) play.reject(gone);
     this.#wait?.reject(gone);
@@ -88,7 +89,7 @@ export class ClientLink implements ClientSession {
 
   /** The client plays one tape at a time, so the token (which keel needs) says nothing here. */
   play(_token: bigint, tape: Uint8Array, options: PlayOptions): Promise<PlayResult> {
-    if (this.#abort.signal.aborted) return Promise.reject(new WherryError('canceled', 'the client has gone'));
+    if (this.#abort.signal.aborted) return Promise.reject(gone);
     const flags =
       (options.inProcess === true ? PlayFlags.IN_PROCESS : 0) |
       (options.console === true ? PlayFlags.CONSOLE : 0) |
@@ -134,7 +135,7 @@ export class ClientLink implements ClientSession {
   }
 
   wait(pid: number, flags: number): Promise<number> {
-    if (this.#abort.signal.aborted) return Promise.reject(new WherryError('canceled', 'the client has gone'));
+    if (this.#abort.signal.aborted) return Promise.reject(gone);
     if (this.#orderedWait !== undefined) return this.#orderedWait;
     this.#wait = Promise.withResolvers();
     this.#send(encodeFrame(ToClient.WAIT, 0n, u32(pid), u32(flags)));
