@@ -1,6 +1,6 @@
-/** Open files of one cgroup folder, read again and again from the start into one buffer that all share. */
-import { closeSync, constants, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
-import type { Text } from './parse.ts';
+/** Files of cgroups, read again and again from the start into one buffer that all share. */
+import { closeSync, constants, existsSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
+import { parseCount, parseKeyed, type Text } from './parse.ts';
 
 /** memory.stat is 2 to 3 KB; io.stat and percpu files grow with the machine. */
 let buffer = Buffer.allocUnsafeSlow(16 * 1024);
@@ -38,37 +38,38 @@ const shared = new DescriptorBudget(() => {
   return Math.floor(Number(soft ?? 1024) / 2);
 });
 
-export class CgroupFiles {
-  readonly #directory: string;
-  readonly #descriptors = new Map<string, number>();
-  /** How many more times a missing file is not looked for. */
-  readonly #missing = new Map<string, number>();
+/** One file of a cgroup, open from its first reading on. */
+export class CgroupFile {
+  readonly #path: string;
   readonly #budget: DescriptorBudget;
-  #names: string[] | undefined;
+  #descriptor = -1;
+  /** How many more times it is not looked for. */
+  #wait = 0;
 
-  constructor(directory: string, budget: DescriptorBudget = shared) {
-    this.#directory = directory;
+  constructor(path: string, budget: DescriptorBudget = shared) {
+    this.#path = path;
     this.#budget = budget;
   }
 
   /**
-   * The file's text now, valid until the next call of any reader; undefined when there is no such file, no such
-   * controller, no such cgroup any more, or the kernel refuses (PSI switched off: EOPNOTSUPP).
+   * The text now, valid until the next call of any reader; undefined when there is no such file, no such controller, no
+   * such cgroup any more, or the kernel refuses (PSI switched off: EOPNOTSUPP).
    */
-  text(name: string): Text | undefined {
-    const known = this.#descriptors.get(name);
-    const descriptor = known ?? this.#opened(name);
-    if (descriptor === undefined) return undefined;
-    let kept = known !== undefined;
-    if (!kept && this.#budget.take()) {
-      this.#descriptors.set(name, descriptor);
-      kept = true;
+  text(): Text | undefined {
+    let descriptor = this.#descriptor;
+    let kept = descriptor !== -1;
+    if (!kept) {
+      descriptor = this.#open();
+      if (descriptor === -1) return undefined;
+      kept = this.#budget.take();
+      if (kept) this.#descriptor = descriptor;
     }
     try {
       return readWhole(descriptor);
     } catch (error) {
       // A removed cgroup says ENODEV for good; one made anew under the same name needs a new descriptor.
-      if (kept) this.#forget(name, descriptor);
+      if (kept) this.close();
+      this.#wait = RETRY_AFTER;
       if (isOutOfDescriptors(error)) throw error;
       return undefined;
     } finally {
@@ -76,52 +77,53 @@ export class CgroupFiles {
     }
   }
 
-  /** Sizes for which there are hugetlb files, as their names have them: 2MB. */
-  hugePages(): string[] {
-    this.#names ??= this.#list().flatMap(
-      (name) => /^hugetlb\.([^.]+)\.(?:current|usage_in_bytes)$/.exec(name)?.[1] ?? [],
-    );
-    return this.#names;
-  }
-
   close(): void {
-    for (const descriptor of this.#descriptors.values()) {
-      closeSync(descriptor);
-      this.#budget.give();
-    }
-    this.#descriptors.clear();
-    this.#missing.clear();
+    if (this.#descriptor === -1) return;
+    closeSync(this.#descriptor);
+    this.#descriptor = -1;
+    this.#budget.give();
   }
 
-  #opened(name: string): number | undefined {
-    const wait = this.#missing.get(name) ?? 0;
-    if (wait > 0) {
-      this.#missing.set(name, wait - 1);
-      return undefined;
+  #open(): number {
+    if (this.#wait > 0) {
+      this.#wait--;
+      return -1;
     }
+    this.#wait = RETRY_AFTER;
+    // An exception costs ten times as much, and of v1's names most kernels have the half.
+    if (!existsSync(this.#path)) return -1;
     try {
-      return openSync(`${this.#directory}/${name}`, constants.O_RDONLY | constants.O_NOFOLLOW);
+      const descriptor = openSync(this.#path, constants.O_RDONLY | constants.O_NOFOLLOW);
+      this.#wait = 0;
+      return descriptor;
     } catch (error) {
       if (isOutOfDescriptors(error)) throw error;
-      this.#missing.set(name, RETRY_AFTER);
-      return undefined;
+      return -1;
     }
   }
+}
 
-  #forget(name: string, descriptor: number): void {
-    closeSync(descriptor);
-    this.#budget.give();
-    this.#descriptors.delete(name);
-    this.#missing.set(name, RETRY_AFTER);
-  }
+/** One number, or `max`. */
+export function countOf(file: CgroupFile, max?: bigint): bigint | undefined {
+  const text = file.text();
+  return text === undefined ? undefined : parseCount(text, max);
+}
 
-  #list(): string[] {
-    try {
-      return readdirSync(this.#directory);
-    } catch {
-      return [];
-    }
+/** `name value` lines; `names` as parseKeyed() keeps them. */
+export function countersOf(file: CgroupFile, names: string[]): Record<string, bigint> | undefined {
+  const text = file.text();
+  return text === undefined ? undefined : parseKeyed(text, names);
+}
+
+/** Sizes for which a folder has hugetlb files, as their names have them: 2MB. */
+export function hugePageSizes(directory: string): string[] {
+  let names: string[];
+  try {
+    names = readdirSync(directory);
+  } catch {
+    return [];
   }
+  return names.flatMap((name) => /^hugetlb\.([^.]+)\.(?:current|usage_in_bytes)$/.exec(name)?.[1] ?? []);
 }
 
 /** Node opens with O_CLOEXEC and reads with pread where a position is given. */

@@ -22,6 +22,9 @@ const ZERO = 48;
 const COLON = 58;
 const EQUALS = 61;
 
+/** So many a double holds without loss. */
+const EXACT_DIGITS = 15;
+
 const isDigit = (byte: number) => byte >= ZERO && byte < ZERO + 10;
 
 /** Walks over a text word by word. Reads past the end give spaces, so that no step needs a check. */
@@ -103,7 +106,9 @@ export class Scanner {
       return undefined;
     }
     const value =
-      this.#at - digits <= 15 ? BigInt(small) : BigInt(this.#bytes.toString('latin1', digits, this.#at));
+      this.#at - digits <= EXACT_DIGITS
+        ? BigInt(small)
+        : BigInt(this.#bytes.toString('latin1', digits, this.#at));
     return negative ? -value : value;
   }
 
@@ -117,8 +122,31 @@ export class Scanner {
 
 /** One number or "max". */
 export function parseCount(text: Text, max = UNLIMITED): bigint | undefined {
-  const scanner = new Scanner(text);
+  const { bytes, length } = text;
+  const value = digits(bytes, 0, length);
+  // Anything else is rare.
+  return value ?? signedOrMax(new Scanner(text), max);
+}
+
+function signedOrMax(scanner: Scanner, max: bigint): bigint | undefined {
   return scanner.integer() ?? (scanner.expect('max') ? max : undefined);
+}
+
+/** Behind the last digit that digits() took. */
+let behind = 0;
+
+/** The number whose first digit is at `start`; undefined where none is. */
+function digits(bytes: Buffer, start: number, end: number): bigint | undefined {
+  let at = start;
+  let small = 0;
+  for (; at < end; at++) {
+    const digit = bytes[at]! - ZERO;
+    if (digit < 0 || digit > 9) break;
+    small = small * 10 + digit;
+  }
+  behind = at;
+  if (small === 0) return at === start ? undefined : 0n;
+  return at - start <= EXACT_DIGITS ? BigInt(small) : BigInt(bytes.toString('latin1', start, at));
 }
 
 /** Numbers in one line: cpuacct.usage_percpu. */
@@ -137,18 +165,33 @@ export function parseList(text: Text): bigint[] {
  * `name value` lines. `names` are those of the last time, by line, and are updated: they rarely change, so that no name
  * is made twice.
  */
-export function parseKeyed(text: Text, names: string[] = []): Record<string, bigint> {
-  const scanner = new Scanner(text);
+export function parseKeyed({ bytes, length }: Text, names: string[] = []): Record<string, bigint> {
   const values: Record<string, bigint> = {};
-  for (let line = 0; !scanner.done; line++, scanner.nextLine()) {
-    const known = names[line];
-    const name = known !== undefined && known !== '' && scanner.expect(known) ? known : scanner.word();
-    names[line] = name;
-    scanner.spaces();
-    const value = scanner.integer();
+  let at = 0;
+  for (let line = 0; at < length; line++) {
+    let name = names[line] ?? '';
+    let end = at + name.length;
+    if (name === '' || end >= length || bytes[end] !== SPACE || !isAt(name, bytes, at)) {
+      end = at;
+      while (end < length && bytes[end] !== SPACE && bytes[end] !== NEWLINE) end++;
+      name = bytes.toString('latin1', at, end);
+      names[line] = name;
+    }
+    while (end < length && bytes[end] === SPACE) end++;
+    const value = digits(bytes, end, length);
     if (value !== undefined && name !== '') values[name] = value;
+    at = behind;
+    while (at < length && bytes[at] !== NEWLINE) at++;
+    at++;
   }
   return values;
+}
+
+function isAt(name: string, bytes: Buffer, at: number): boolean {
+  for (let index = 0; index < name.length; index++) {
+    if (bytes[at + index] !== name.charCodeAt(index)) return false;
+  }
+  return true;
 }
 
 /** `some avg10=0.00 avg60=0.00 avg300=0.00 total=0` and the same with full (psi.rst). */

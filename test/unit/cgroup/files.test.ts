@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { CgroupFiles, DescriptorBudget } from '../../../src/cgroup/files.ts';
+import { CgroupFile, DescriptorBudget } from '../../../src/cgroup/files.ts';
 
 test('beyond the budget files are read and closed; what is closed may be used by others', () => {
   const folder = mkdtempSync(join(tmpdir(), 'wherry-test-files-'));
@@ -18,22 +18,27 @@ test('beyond the budget files are read and closed; what is closed may be used by
         }
       }).length;
     const budget = new DescriptorBudget(() => 2);
-    const first = new CgroupFiles(folder, budget);
-    const read = (files: CgroupFiles, name: string) => {
-      const text = files.text(name);
+    const files = () => ['a', 'b', 'c'].map((name) => new CgroupFile(join(folder, name), budget));
+    const first = files();
+    const read = (file: CgroupFile | undefined) => {
+      const text = file?.text();
       return text?.bytes.toString('latin1', 0, text.length);
     };
     for (let round = 0; round < 2; round++)
-      for (const name of ['a', 'b', 'c']) assert.equal(read(first, name), `${name}\n`);
+      for (const [index, name] of ['a', 'b', 'c'].entries()) assert.equal(read(first[index]), `${name}\n`);
     assert.equal(open(), 2);
-    const second = new CgroupFiles(folder, budget);
-    assert.equal(read(second, 'c'), 'c\n');
+    const [, , second] = files();
+    assert.equal(read(second), 'c\n');
     assert.equal(open(), 2);
-    first.close();
+    for (const file of first) file.close();
     assert.equal(open(), 0);
-    assert.equal(read(second, 'c'), 'c\n');
+    assert.equal(read(second), 'c\n');
     assert.equal(open(), 1);
-    second.close();
+    second?.close();
+    second?.close();
+    assert.equal(open(), 0);
+    assert.equal(budget.take() && budget.take(), true);
+    assert.equal(budget.take(), false);
   } finally {
     rmSync(folder, { recursive: true });
   }
