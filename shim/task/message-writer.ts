@@ -56,6 +56,15 @@ export class MessageWriter {
     this.#at += this.#bytes.write(value, this.#at, 'utf8');
   }
 
+  bytes(field: number, value: Uint8Array): void {
+    if (value.length === 0) return;
+    this.#tag(field, BYTES);
+    this.#varint(value.length);
+    this.#room(value.length);
+    this.#bytes.set(value, this.#at);
+    this.#at += value.length;
+  }
+
   /** repeated uint64, packed. */
   counts(field: number, values: readonly bigint[]): void {
     if (values.length === 0) return;

@@ -10,6 +10,7 @@ import type {
   PressureLine,
   RdmaEntry,
 } from '../../src/cgroup/stats.ts';
+import { StatsResponse } from '../gen/containerd/task/v2/shim.ts';
 import type { Any } from '../gen/google/protobuf/any.ts';
 import { MemoryStat as MemoryV1 } from '../gen/io/containerd/cgroups/v1/metrics.ts';
 import { CPUStat, MemoryEvents, MemoryStat as MemoryV2 } from '../gen/io/containerd/cgroups/v2/metrics.ts';
@@ -26,6 +27,21 @@ export function encodeMetrics(stats: CgroupStats): Any {
   if (stats.version === 1) writeV1(stats);
   else writeV2(stats);
   return { typeUrl: stats.version === 1 ? METRICS_V1 : METRICS_V2, value: writer.finish() };
+}
+
+/** The answer to Stats in one go. */
+export const statsResponse: Codec<StatsResponse> = {
+  encode({ stats }) {
+    inside(1, stats, writeAny);
+    const message = writer.finish();
+    return { finish: () => message };
+  },
+  decode: (bytes) => StatsResponse.decode(bytes),
+};
+
+function writeAny({ typeUrl, value }: Any): void {
+  writer.text(1, typeUrl);
+  writer.bytes(2, value);
 }
 
 /** Names of memory.stat whose field is not simply the camel-cased name. */

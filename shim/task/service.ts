@@ -15,7 +15,7 @@ import { bundleFiles, initPidPath } from './bundle-files.ts';
 import { checkpointOptions, restoreOptions } from './checkpoint.ts';
 import { DeletedTasks } from './deleted.ts';
 import { byExecId, createExecService } from './execs.ts';
-import { encodeMetrics } from './metrics.ts';
+import { encodeMetrics, statsResponse } from './metrics.ts';
 import { requireName } from './names.ts';
 import {
   type GroupSettings,
@@ -324,7 +324,7 @@ export function createTaskService(options: TaskServiceOptions): TaskService {
       response: task.WaitResponse,
       handle: byExecId(wait, execs.wait),
     }),
-    Stats: unary({ request: task.StatsRequest, response: task.StatsResponse, handle: stats }),
+    Stats: unary({ request: task.StatsRequest, response: statsResponse, handle: stats }),
     Connect: unary({ request: task.ConnectRequest, response: task.ConnectResponse, handle: connect }),
     Shutdown: unary({ request: task.ShutdownRequest, response: Empty, handle: shutdown }),
   };

@@ -5,8 +5,9 @@
 
 import { WherryError } from '../../src/errors.ts';
 import { boundary, fault } from '../../src/fault.ts';
-import { Request, Response } from '../gen/ttrpc/ttrpc.ts';
+import { Response } from '../gen/ttrpc/ttrpc.ts';
 import { decodeFrame, encodeFrame, type Frame, FrameFlag, FrameType } from './frame.ts';
+import { decodeRequest, type TtrpcRequest } from './request.ts';
 import type { CallContext, ServiceTable, UnaryMethod } from './service.ts';
 
 export interface TtrpcConnectionOptions {
@@ -49,7 +50,7 @@ export function serveTtrpcConnection(options: TtrpcConnectionOptions): TtrpcConn
     streamId: number,
     method: UnaryMethod,
     name: string,
-    request: Request,
+    request: TtrpcRequest,
   ): Promise<void> => {
     const controller = new AbortController();
     calls.set(streamId, controller);
@@ -59,7 +60,7 @@ export function serveTtrpcConnection(options: TtrpcConnectionOptions): TtrpcConn
       controller.abort(error);
       if (calls.delete(streamId)) fail(streamId, name, error);
     };
-    const delay = Math.ceil(Number(request.timeoutNano) / 1e6);
+    const delay = Math.ceil(request.timeoutNano / 1e6);
     if (delay < 0) return expire();
     if (delay > 0 && delay <= MAX_DELAY) timer = setTimeout(expire, delay);
 
@@ -102,9 +103,9 @@ export function serveTtrpcConnection(options: TtrpcConnectionOptions): TtrpcConn
     if ((frame.flags & FrameFlag.REMOTE_OPEN) !== 0) {
       throw new WherryError('unimplemented', 'streaming methods are not served here');
     }
-    let request: Request;
+    let request: TtrpcRequest;
     try {
-      request = Request.decode(frame.payload);
+      request = decodeRequest(frame.payload);
     } catch (cause) {
       throw invalid(`request is not a ttrpc.Request: ${(cause as Error).message}`);
     }

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { StatsResponse } from '../../../shim/gen/containerd/task/v2/shim.ts';
 import { Metrics } from '../../../shim/gen/io/containerd/cgroups/v1/metrics.ts';
 import { Metrics as MetricsV2 } from '../../../shim/gen/io/containerd/cgroups/v2/metrics.ts';
-import { encodeMetrics } from '../../../shim/task/metrics.ts';
+import { encodeMetrics, statsResponse } from '../../../shim/task/metrics.ts';
 import '../../support/property-seed.ts';
 
 describe('metrics', () => {
@@ -211,5 +212,14 @@ describe('metrics', () => {
       ),
       { numRuns: 40 },
     );
+  });
+
+  it('are answered as the generated codec would', () => {
+    const stats = encodeMetrics({ version: 1, takenAt: new Date(), pids: { current: 1n, limit: 2n ** 63n } });
+    for (const answer of [{ stats }, { stats: { typeUrl: '', value: Buffer.alloc(0) } }, {}]) {
+      const bytes = Buffer.from(statsResponse.encode(answer).finish());
+      assert.deepEqual(bytes, Buffer.from(StatsResponse.encode(answer).finish()));
+      assert.deepEqual(statsResponse.decode(bytes), StatsResponse.fromPartial(answer));
+    }
   });
 });
