@@ -3,7 +3,6 @@
  * it is what lies in the state directories, so each command looks first at what has become of their processes.
  */
 import { accessSync, constants, readFileSync } from 'node:fs';
-import { Socket } from 'node:net';
 import { join, resolve } from 'node:path';
 import { type CgroupHost, detectCgroups, type Hierarchy } from '../cgroup/hierarchy.ts';
 import { runCli } from '../cli/main.ts';
@@ -19,6 +18,7 @@ import { ClientLink } from './client-link.ts';
 import { loadConfig } from './config.ts';
 import { BUILD, FILTERS, VERSION } from './daemon.ts';
 import { DaemonlessKeel } from './daemonless-keel.ts';
+import { LinkSocket } from './link-socket.ts';
 import { createLogger } from './log.ts';
 
 const CLIENT_LINK = 3;
@@ -69,7 +69,6 @@ export function runDaemonless(): void {
     log,
   });
 
-  const socket = new Socket({ fd: CLIENT_LINK, readable: true, writable: true });
   const client = new DaemonlessClient(
     (bytes) => socket.write(bytes),
     (session) => void serve(session),
@@ -80,13 +79,17 @@ export function runDaemonless(): void {
     },
   );
   keel.client = client;
-  socket.on('data', (chunk: Buffer) => client.receive(chunk));
-  socket.on('error', () => {});
-  socket.on('close', () => {
-    client.closed();
-    runtime.close();
-    // What the command undoes after its client has gone is undone in the same turn.
-    setImmediate(() => void filtersKept().finally(() => process.exit(0)));
+  let lost = false;
+  const socket = new LinkSocket(CLIENT_LINK, {
+    onData: (bytes) => client.receive(bytes),
+    onLost: () => {
+      if (lost) return;
+      lost = true;
+      client.closed();
+      runtime.close();
+      // What the command undoes after its client has gone is undone in the same turn.
+      setImmediate(() => void filtersKept().finally(() => process.exit(0)));
+    },
   });
 
   async function serve(session: ClientSession): Promise<void> {

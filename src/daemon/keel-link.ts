@@ -2,11 +2,11 @@
  * wherryd's end of the link to keel: orders with replies, plays, exits, connections. One object for the life of wherryd.
  * keel owns every socket and every child; what wherryd wants done with them it asks for here.
  */
-import { Socket } from 'node:net';
 import type { PlayHost, PlayOptions, PlayResult } from '../container/play.ts';
 import { WherryError } from '../errors.ts';
 import { boundary } from '../fault.ts';
 import { encodeFrame, FieldReader, type Frame, FrameReader, str, u32, u64 } from './frames.ts';
+import { LinkSocket } from './link-socket.ts';
 import { FromKeel, ToKeel } from './wire.ts';
 
 /** A registered init ended. */
@@ -96,7 +96,7 @@ interface Pending {
 
 export class KeelLink implements PlayHost {
   readonly kind = 'keel';
-  readonly #socket: Socket;
+  readonly #socket: LinkSocket;
   readonly #handlers: KeelLinkHandlers;
   readonly #requests = new Map<bigint, Pending>();
   readonly #plays = new Map<bigint, (result: PlayResult) => void>();
@@ -104,11 +104,11 @@ export class KeelLink implements PlayHost {
 
   constructor(descriptor: number, handlers: KeelLinkHandlers) {
     this.#handlers = handlers;
-    this.#socket = new Socket({ fd: descriptor, readable: true, writable: true });
     const reader = new FrameReader((frame) => this.#take(frame));
-    this.#socket.on('data', (chunk: Buffer) => reader.push(chunk));
-    this.#socket.on('error', () => handlers.onLost());
-    this.#socket.on('close', () => handlers.onLost());
+    this.#socket = new LinkSocket(descriptor, {
+      onData: (bytes) => reader.push(bytes),
+      onLost: () => handlers.onLost(),
+    });
   }
 
   ready(build: string): void {
@@ -163,9 +163,7 @@ export class KeelLink implements PlayHost {
 
   /** In one write with what follows in this turn: mostly the answer of the call that made it. */
   deposit(token: bigint, { listener, status, pid, id, execId, fifo, state }: Deposit): void {
-    const socket = this.#socket;
-    socket.cork();
-    process.nextTick(() => socket.uncork());
+    this.#socket.together();
     const names = [str(id), str(execId), str(fifo)];
     this.#write(ToKeel.DEPOSIT, token, u64(listener), u32(status), u32(pid), ...names, state);
   }
