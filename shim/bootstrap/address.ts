@@ -1,5 +1,5 @@
 /** Where the socket of a group lies, and what `start` tells containerd about it. */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { posix } from 'node:path';
 import { BootstrapParams, BootstrapResult } from '../gen/containerd/runtime/bootstrap/v1/bootstrap.ts';
 
@@ -8,18 +8,15 @@ export const SOCKET_DIR = '/run/containerd/s';
 
 /** Path without unix://. `address` is containerd's gRPC address, `group` the container's id or its pod's. */
 export function groupSocketPath(dir: string, address: string, namespace: string, group: string): string {
-  return posix.join(
-    dir,
-    createHash('sha256')
-      .update(posix.join(address, namespace, group))
-      .digest('hex'),
-  );
+  return posix.join(dir, hash('sha256', posix.join(address, namespace, group)));
 }
 
 const groupAnnotations = ['io.containerd.runc.v2.group', 'io.kubernetes.cri.sandbox-id'];
 
 /** The group that config.json's annotations name, else the id. Text that is no configuration names none: Create reports it. */
 export function groupOf(configText: string, id: string): string {
+  // Most name none, and a look for the names costs a tenth of a parse. An escape may hide one.
+  if (!configText.includes('\\u00') && !groupAnnotations.some((name) => configText.includes(name))) return id;
   let annotations: Record<string, unknown> | undefined;
   try {
     annotations = (JSON.parse(configText) as { annotations?: Record<string, unknown> } | null)?.annotations;

@@ -2,7 +2,7 @@
  * What `containerd-shim-wherry-v1` does when containerd executes it: start, delete, -info, -v. The native client carries words and
  * answers; the decisions are here. Whatever is printed is part of the contract: a success prints its answer and nothing else.
  */
-import { rename, unlink, writeFile } from 'node:fs/promises';
+import { type FileHandle, open, rename, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { ClientSession } from '../../src/cli/session.ts';
 import type { ExitInfo } from '../../src/container/types.ts';
@@ -20,6 +20,7 @@ import { parseOptions, requireOwnBinary } from '../task/options.ts';
 import type { TaskService } from '../task/service.ts';
 import {
   addressFile,
+  type Caller,
   callerOf,
   type Endpoint,
   encodeAnswer,
@@ -119,11 +120,32 @@ async function start(
   flags: ShimFlags,
   dependencies: ShimDependencies,
 ): Promise<string | Uint8Array> {
-  const { cwd, env } = session.request;
+  const { cwd } = session.request;
   const id = requireName('-id', flags.id);
   const namespace = requireName('-namespace', flags.namespace);
   if (flags.address === '')
     throw new WherryError('invalid-argument', '-address: must not be empty', { path: '-address' });
+  const address = new AddressFile(cwd);
+  try {
+    const { caller, endpoint } = await listen(session, { ...flags, id, namespace }, dependencies, address);
+    await address.keep(addressFile(endpoint));
+    dependencies.addLog?.({ namespace, id }, join(cwd, 'log'));
+    dependencies.log.debug('shim started', { namespace, id, caller, address: endpoint.address });
+    return encodeAnswer(caller, endpoint);
+  } catch (thrown) {
+    await address.drop();
+    throw thrown;
+  }
+}
+
+/** The group's socket, ours or that of another shim. */
+async function listen(
+  session: ClientSession,
+  { id, namespace, address: scope }: ShimFlags,
+  dependencies: ShimDependencies,
+  address: AddressFile,
+): Promise<{ caller: Caller; endpoint: Endpoint }> {
+  const { cwd, env } = session.request;
   const [stdin, config] = await Promise.all([
     readStdin(session),
     // A sandbox's bundle has none.
@@ -141,39 +163,28 @@ async function start(
       { namespace, id },
     );
   }
-  const path = groupSocketPath(
-    socketDir(params?.socketDir, dependencies.runDir),
-    flags.address,
-    namespace,
-    group,
-  );
+  const path = groupSocketPath(socketDir(params?.socketDir, dependencies.runDir), scope, namespace, group);
   const options = {
-    scope: flags.address,
+    scope,
     namespace,
     group,
-    ttrpcAddress: params?.containerdTtrpcAddress || env['TTRPC_ADDRESS'] || `${flags.address}.ttrpc`,
+    ttrpcAddress: params?.containerdTtrpcAddress || env['TTRPC_ADDRESS'] || `${scope}.ttrpc`,
     socketPath: grpc ? '' : path,
     ...(caller === 'address' && { drainMs: OLD_DRAIN_MS }),
     ...((env['SCHED_CORE'] ?? '') !== '' && { schedCore: true }),
   };
-  let endpoint: Endpoint = grpc
+  const endpoint: Endpoint = grpc
     ? { version: 2, address: join(dependencies.runDir, 'grpc.sock'), protocol: 'grpc' }
     : { version: 2, address: `unix://${path}`, protocol: 'ttrpc' };
-  const address = new AddressFile(cwd, addressFile(endpoint));
+  address.write(addressFile(endpoint));
   try {
     await dependencies.groups.open(options, id);
+    return { caller, endpoint };
   } catch (thrown) {
-    if (WherryError.from(thrown).details.errno !== EADDRINUSE) {
-      await address.drop();
-      throw thrown;
-    }
+    if (WherryError.from(thrown).details.errno !== EADDRINUSE) throw thrown;
     // Another shim serves this pod already: containerd shall talk to that one.
-    endpoint = { ...endpoint, version: await probe(path, id) };
+    return { caller, endpoint: { ...endpoint, version: await probe(path, id) } };
   }
-  await address.keep(addressFile(endpoint));
-  dependencies.addLog?.({ namespace, id }, join(cwd, 'log'));
-  dependencies.log.debug('shim started', { namespace, id, group, caller, address: endpoint.address });
-  return encodeAnswer(caller, endpoint);
 }
 
 function socketDir(given: string | undefined, runDir: string): string {
@@ -181,37 +192,46 @@ function socketDir(given: string | undefined, runDir: string): string {
   return process.geteuid?.() === 0 ? SOCKET_DIR : join(runDir, 's');
 }
 
-/** The bundle's `address`: written under another name while the socket is made, and there as a whole when that is done. */
+/** The bundle's `address`: made under another name while the socket is, and there as a whole when that is done. */
 class AddressFile {
   readonly #path: string;
   readonly #temporary: string;
-  readonly #text: string;
-  readonly #written: Promise<void>;
+  readonly #file: Promise<FileHandle>;
+  #written: Promise<unknown> | undefined;
+  #text = '';
 
-  constructor(bundle: string, text: string) {
+  constructor(bundle: string) {
     this.#path = join(bundle, 'address');
     this.#temporary = join(bundle, '.address.wherry');
-    this.#text = text;
-    this.#written = this.#write(text);
+    this.#file = open(this.#temporary, 'w', 0o600);
     // Whoever waits for it hears of the failure.
+    this.#file.catch(() => {});
+  }
+
+  write(text: string): void {
+    this.#text = text;
+    this.#written = this.#file.then((file) => file.write(text, 0));
     this.#written.catch(() => {});
   }
 
   async keep(text: string): Promise<void> {
+    const file = await this.#file;
     await this.#written;
-    if (text !== this.#text) await this.#write(text);
+    if (text !== this.#text) {
+      await file.truncate();
+      await file.write(text, 0);
+    }
     boundary('address written');
     await rename(this.#temporary, this.#path);
     boundary('address');
+    // Nothing depends on its end.
+    file.close().catch(() => {});
   }
 
   async drop(): Promise<void> {
-    await this.#written.catch(() => {});
-    await unlink(this.#temporary).catch(() => {});
-  }
-
-  #write(text: string): Promise<void> {
-    return writeFile(this.#temporary, text, { mode: 0o600 });
+    const file = await this.#file.catch(() => undefined);
+    await this.#written?.catch(() => {});
+    await Promise.all([file?.close(), unlink(this.#temporary)]).catch(() => {});
   }
 }
 

@@ -12,8 +12,27 @@ import {
   TaskResumed,
   TaskStart,
 } from '../gen/containerd/events/task.ts';
-import type { Envelope } from '../gen/containerd/services/events/ttrpc/v1/events.ts';
+import { Envelope } from '../gen/containerd/services/events/ttrpc/v1/events.ts';
 import type { Codec } from '../ttrpc/service.ts';
+
+/** An event as it is written down and sent: encoded once. */
+export interface EncodedEvent {
+  namespace: string;
+  topic: string;
+  /** The Envelope. */
+  bytes: Uint8Array;
+}
+
+export function encodeEvent(event: RuntimeEvent, timestamp: Date): EncodedEvent {
+  const envelope = envelopeOf(event, timestamp);
+  const { namespace, topic } = envelope;
+  return { namespace, topic, bytes: Envelope.encode(envelope).finish() };
+}
+
+export function decodeEvent(bytes: Uint8Array): EncodedEvent {
+  const { namespace, topic } = Envelope.decode(bytes);
+  return { namespace, topic, bytes };
+}
 
 export function envelopeOf(event: RuntimeEvent, timestamp: Date): Envelope {
   const { key, pid, bundle, stdio } = event.state;

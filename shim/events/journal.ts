@@ -8,14 +8,14 @@ import { keyName } from '../../src/container/key.ts';
 import type { ContainerKey, ExitInfo, RuntimeEvent } from '../../src/container/types.ts';
 import { boundary } from '../../src/fault.ts';
 import { replaceFileSync } from '../../src/linux/replace-file.ts';
-import { Envelope } from '../gen/containerd/services/events/ttrpc/v1/events.ts';
 import type { Logger } from '../log.ts';
+import { decodeEvent, type EncodedEvent } from './envelope.ts';
 
 export interface PendingEvent {
   sequence: number;
   address: string;
   scope: string;
-  envelope: Envelope;
+  event: EncodedEvent;
 }
 
 interface EventLine {
@@ -78,7 +78,7 @@ export class EventJournal {
       sequence: n,
       address,
       scope: key.scope,
-      envelope: Envelope.decode(Buffer.from(event, 'base64')),
+      event: decodeEvent(Buffer.from(event, 'base64')),
     }));
   }
 
@@ -102,14 +102,14 @@ export class EventJournal {
   }
 
   /** Its number, for `delivered`. */
-  add(event: RuntimeEvent, address: string, envelope: Envelope): number {
+  add(event: RuntimeEvent, address: string, { bytes }: EncodedEvent): number {
     const line: EventLine = {
       n: this.#next++,
       type: event.type,
       key: event.state.key,
       life: event.state.createdAt.getTime(),
       address,
-      event: Buffer.from(Envelope.encode(envelope).finish()).toString('base64'),
+      event: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('base64'),
       at: Date.now(),
       ...(event.type === 'deleted' && {
         exit: { ...event.exit, exitedAt: event.exit.exitedAt.toISOString() },

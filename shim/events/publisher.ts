@@ -5,7 +5,7 @@
 import type { RuntimeEvent } from '../../src/container/types.ts';
 import type { Logger } from '../log.ts';
 import type { ShimRuntime } from '../runtime.ts';
-import { envelopeOf } from './envelope.ts';
+import { encodeEvent } from './envelope.ts';
 import type { EventJournal } from './journal.ts';
 import { EventQueue } from './queue.ts';
 
@@ -26,8 +26,8 @@ export class EventPublisher {
     this.addressOf = addressOf;
     this.log = log;
     this.journal = journal;
-    for (const { scope, address, envelope, sequence } of journal?.pending() ?? []) {
-      this.queueOf(scope, envelope.namespace, address).push(envelope, () => journal?.delivered(sequence));
+    for (const { scope, address, event, sequence } of journal?.pending() ?? []) {
+      this.queueOf(scope, event.namespace, address).push(event, () => journal?.delivered(sequence));
     }
     this.unsubscribe = runtime.onEvent((event) => this.publish(event));
   }
@@ -50,9 +50,9 @@ export class EventPublisher {
     if (address === undefined || address === '') return;
     if (this.journal?.has(event) === true) return;
     const queue = this.queueOf(scope, namespace, address);
-    const envelope = envelopeOf(event, new Date());
-    const sequence = this.journal?.add(event, address, envelope) ?? 0;
-    queue.push(envelope, () => this.journal?.delivered(sequence));
+    const encoded = encodeEvent(event, new Date());
+    const sequence = this.journal?.add(event, address, encoded) ?? 0;
+    queue.push(encoded, () => this.journal?.delivered(sequence));
   }
 
   private queueOf(scope: string, namespace: string, address: string): EventQueue {

@@ -3,15 +3,21 @@
  * when it is back.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { BinaryWriter } from '@bufbuild/protobuf/wire';
 import { WherryError } from '../../src/errors.ts';
 import { boundary } from '../../src/fault.ts';
-import { Envelope, ForwardRequest } from '../gen/containerd/services/events/ttrpc/v1/events.ts';
 import { Empty } from '../gen/google/protobuf/empty.ts';
 import type { Logger } from '../log.ts';
 import { TtrpcClient } from '../ttrpc/client.ts';
+import type { EncodedEvent } from './envelope.ts';
 
 const SERVICE = 'containerd.services.events.ttrpc.v1.Events';
-const codecs = { request: ForwardRequest, response: Empty };
+/** Field 1 of ForwardRequest is the envelope: on the wire a message is its bytes. */
+const ENVELOPE_TAG = 0x0a;
+const forwardRequest = {
+  encode: (event: EncodedEvent) => new BinaryWriter().uint32(ENVELOPE_TAG).bytes(event.bytes),
+};
+const codecs = { request: forwardRequest, response: Empty };
 /** Of one namespace of one containerd. */
 const LIMIT_BYTES = 16 << 20;
 const FIRST_BACKOFF_MS = 50;
@@ -31,7 +37,7 @@ export class EventQueue {
   address: string;
   private readonly log: Logger;
   private readonly limit: number;
-  private readonly queue: { envelope: Envelope; bytes: number; onEnd: () => void }[] = [];
+  private readonly queue: { event: EncodedEvent; onEnd: () => void }[] = [];
   private bytes = 0;
   private readonly stop = new AbortController();
   private client: TtrpcClient | undefined;
@@ -48,11 +54,10 @@ export class EventQueue {
   }
 
   /** `onEnd`: it was delivered, or refused, or dropped. */
-  push(envelope: Envelope, onEnd: () => void = () => {}): void {
+  push(event: EncodedEvent, onEnd: () => void = () => {}): void {
     if (this.stop.signal.aborted) return;
-    const bytes = Envelope.encode(envelope).finish().length;
-    this.queue.push({ envelope, bytes, onEnd });
-    this.bytes += bytes;
+    this.queue.push({ event, onEnd });
+    this.bytes += event.bytes.length;
     // The first one may be under way.
     while (this.bytes > this.limit && this.queue.length > 2) this.drop();
     this.running ??= this.run();
@@ -78,7 +83,7 @@ export class EventQueue {
   private drop(): void {
     const oldest = this.queue.splice(1, 1)[0];
     if (oldest === undefined) return;
-    this.bytes -= oldest.bytes;
+    this.bytes -= oldest.event.bytes.length;
     oldest.onEnd();
     this.lost++;
     if (!this.warned) this.log.warn('containerd takes no events; the oldest are dropped', this.fields());
@@ -89,7 +94,7 @@ export class EventQueue {
     let backoff = FIRST_BACKOFF_MS;
     let refusals = 0;
     for (let first = this.queue[0]; first !== undefined && !this.stop.signal.aborted; first = this.queue[0]) {
-      const event = first.envelope;
+      const { event } = first;
       try {
         await this.deliver(event);
       } catch (thrown) {
@@ -115,7 +120,7 @@ export class EventQueue {
       this.away = false;
       this.warned = false;
       this.queue.shift();
-      this.bytes -= first.bytes;
+      this.bytes -= event.bytes.length;
       first.onEnd();
       backoff = FIRST_BACKOFF_MS;
       refusals = 0;
@@ -133,12 +138,12 @@ export class EventQueue {
    * Without a deadline: a containerd that has stopped for a while would take the event twice if it were sent again. One that dies closes
    * the connection, and what it has not answered is for the next.
    */
-  private async deliver(envelope: Envelope): Promise<void> {
-    boundary('deliver', envelope.topic);
+  private async deliver(event: EncodedEvent): Promise<void> {
+    boundary('deliver', event.topic);
     if (this.client === undefined || this.client.closed) this.client = await TtrpcClient.dial(this.address);
-    boundary('deliver now', envelope.topic);
-    await this.client.call(SERVICE, 'Forward', codecs, { envelope }, 0);
-    boundary('delivered', envelope.topic);
+    boundary('deliver now', event.topic);
+    await this.client.call(SERVICE, 'Forward', codecs, event, 0);
+    boundary('delivered', event.topic);
   }
 
   private fields(): Record<string, unknown> {

@@ -2,7 +2,7 @@
  * The task service's part for execs: what a request with an exec id means, and how an exec is made. Codes and texts are those
  * that containerd, docker and CRI look for (shim contract 4.3). Nothing here knows sockets or frames.
  */
-import type { ContainerState, ExecState } from '../../src/container/types.ts';
+import type { ContainerState, ExecState, OperationContext } from '../../src/container/types.ts';
 import { WherryError } from '../../src/errors.ts';
 import { parseJson } from '../../src/oci/json.ts';
 import { checkProcess } from '../../src/oci/parts.ts';
@@ -22,7 +22,7 @@ export interface ExecServiceParts {
   runtime: ShimRuntime;
   /** The container that a request names, or not-found. */
   container(request: { id: string }, context: CallContext): ContainerState;
-  operation(context: CallContext): { requestId: string; signal: AbortSignal };
+  operation(context: CallContext): OperationContext;
   prefixed(prefix: string, thrown: unknown, path?: string): WherryError;
 }
 

@@ -3,7 +3,7 @@
  * core and its answer a message; texts and codes are those that containerd, docker and CRI look for. No mounts, no processes, no sockets.
  */
 import { keyName } from '../../src/container/key.ts';
-import type { ContainerKey, ContainerState, ExitInfo } from '../../src/container/types.ts';
+import type { ContainerKey, ContainerState, ExitInfo, OperationContext } from '../../src/container/types.ts';
 import { type ErrorKind, WherryError } from '../../src/errors.ts';
 import { parseResources } from '../../src/oci/parts.ts';
 import * as task from '../gen/containerd/task/v2/shim.ts';
@@ -339,8 +339,9 @@ function keyOf(id: string, context: CallContext): ContainerKey {
   };
 }
 
-function operation(context: CallContext): { requestId: string; signal: AbortSignal } {
-  return { requestId: context.requestId, signal: context.signal };
+/** The call itself: whoever needs its signal asks for it. */
+function operation(context: CallContext): OperationContext {
+  return context;
 }
 
 function notCreated(id: string): WherryError {

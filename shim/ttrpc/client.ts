@@ -20,6 +20,17 @@ interface PendingCall {
   reject(error: WherryError): void;
 }
 
+/** Who gets what a socket reads is known only after it is connected. */
+interface Reading {
+  onBytes(bytes: Buffer): void;
+}
+
+const READ_BYTES = 4096;
+
+function viewOf(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
 export class TtrpcClient implements Disposable {
   private readonly socket: Socket;
   private readonly pending = new Map<number, PendingCall>();
@@ -27,8 +38,9 @@ export class TtrpcClient implements Disposable {
   private nextStreamId = 1;
   private closedBy: WherryError | undefined;
 
-  private constructor(socket: Socket) {
+  private constructor(socket: Socket, reading: Reading) {
     this.socket = socket;
+    reading.onBytes = (bytes) => this.cutter.push(bytes);
     this.cutter = new FrameCutter(
       (frame) => this.onFrame(frame),
       (frame, length) =>
@@ -36,7 +48,6 @@ export class TtrpcClient implements Disposable {
           new WherryError('resource-exhausted', `answer of ${length} bytes is larger than ttrpc's limit`),
         ),
     );
-    socket.on('data', (chunk: Buffer) => this.cutter.push(chunk));
     socket.on('error', (cause) =>
       this.fail(new WherryError('unavailable', `ttrpc: ${cause.message}`, { cause })),
     );
@@ -45,7 +56,18 @@ export class TtrpcClient implements Disposable {
 
   /** Rejects with unavailable (nobody listens, deadline). `timeout` in milliseconds. */
   static async dial(address: string, timeout = 5000): Promise<TtrpcClient> {
-    const socket = connect({ path: socketPath(address) });
+    const reading: Reading = { onBytes: () => undefined };
+    const socket = connect({
+      path: socketPath(address),
+      // Answers are small: a stream would allocate 64 KiB for each.
+      onread: {
+        buffer: Buffer.allocUnsafeSlow(READ_BYTES),
+        callback(length, bytes) {
+          reading.onBytes(Buffer.from(bytes.subarray(0, length)));
+          return true;
+        },
+      },
+    });
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const timer = setTimeout(() => reject(new Error(`no connection within ${timeout} ms`)), timeout);
     socket.once('connect', resolve);
@@ -62,7 +84,7 @@ export class TtrpcClient implements Disposable {
       clearTimeout(timer);
       socket.off('error', reject);
     }
-    return new TtrpcClient(socket);
+    return new TtrpcClient(socket, reading);
   }
 
   get closed(): boolean {
@@ -73,7 +95,7 @@ export class TtrpcClient implements Disposable {
   async call<Req, Res>(
     service: string,
     method: string,
-    codecs: { request: Codec<Req>; response: Codec<Res> },
+    codecs: { request: Pick<Codec<Req>, 'encode'>; response: Codec<Res> },
     request: Req,
     timeout: number,
   ): Promise<Res> {
@@ -83,7 +105,7 @@ export class TtrpcClient implements Disposable {
     const bytes = Request.encode({
       service,
       method,
-      payload: Buffer.from(codecs.request.encode(request).finish()),
+      payload: viewOf(codecs.request.encode(request).finish()),
       timeoutNano: BigInt(timeout) * 1_000_000n,
       metadata: [],
     }).finish();

@@ -31,8 +31,36 @@ export interface TtrpcConnection {
 /** setTimeout's largest delay; a longer budget than 24 days is no deadline. */
 const MAX_DELAY = 2 ** 31 - 1;
 
+/** A call under way. Few handlers ask for its signal, and an AbortController costs more than most calls do. */
+class Call implements CallContext {
+  readonly namespace: string;
+  readonly scope: string;
+  readonly listenerId: bigint;
+  readonly requestId: string;
+  #controller: AbortController | undefined;
+  #aborted: (() => WherryError) | undefined;
+
+  constructor({ context, name }: TtrpcConnectionOptions, streamId: number) {
+    this.namespace = context.namespace;
+    this.scope = context.scope;
+    this.listenerId = context.listenerId;
+    this.requestId = `${name}.${streamId}`;
+  }
+
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController();
+    if (this.#aborted !== undefined) this.#controller.abort(this.#aborted());
+    return this.#controller.signal;
+  }
+
+  abort(reason: () => WherryError): void {
+    this.#aborted = reason;
+    this.#controller?.abort(reason());
+  }
+}
+
 export function serveTtrpcConnection(options: TtrpcConnectionOptions): TtrpcConnection {
-  const calls = new Map<number, AbortController>();
+  const calls = new Map<number, Call>();
   let lastStreamId = 0;
   let open = true;
 
@@ -52,12 +80,12 @@ export function serveTtrpcConnection(options: TtrpcConnectionOptions): TtrpcConn
     name: string,
     request: TtrpcRequest,
   ): Promise<void> => {
-    const controller = new AbortController();
-    calls.set(streamId, controller);
+    const context = new Call(options, streamId);
+    calls.set(streamId, context);
     let timer: NodeJS.Timeout | undefined;
     const expire = (): void => {
       const error = new WherryError('deadline-exceeded', `${name}: context deadline exceeded`);
-      controller.abort(error);
+      context.abort(() => error);
       if (calls.delete(streamId)) fail(streamId, name, error);
     };
     const delay = Math.ceil(request.timeoutNano / 1e6);
@@ -69,12 +97,8 @@ export function serveTtrpcConnection(options: TtrpcConnectionOptions): TtrpcConn
     try {
       boundary('call', name);
       const message = decodePayload(method, request.payload, name);
-      const response = await method.handle(message, {
-        ...options.context,
-        signal: controller.signal,
-        requestId: `${options.name}.${streamId}`,
-      });
-      answer = Response.encode({ payload: Buffer.from(method.response.encode(response).finish()) }).finish();
+      const response = await method.handle(message, context);
+      answer = encodeAnswer(method.response.encode(response).finish());
     } catch (thrown) {
       error = thrown;
     }
@@ -138,8 +162,8 @@ export function serveTtrpcConnection(options: TtrpcConnectionOptions): TtrpcConn
     },
     onClose() {
       open = false;
-      const gone = new WherryError('canceled', 'the caller closed the connection');
-      for (const controller of calls.values()) controller.abort(gone);
+      const gone = (): WherryError => new WherryError('canceled', 'the caller closed the connection');
+      for (const call of calls.values()) call.abort(gone);
       calls.clear();
     },
   };
@@ -155,6 +179,12 @@ function decodePayload(method: UnaryMethod, payload: Uint8Array, name: string): 
   } catch (cause) {
     throw invalid(`${name}: request cannot be decoded: ${(cause as Error).message}`);
   }
+}
+
+/** A Response without a status, which stands for success. */
+function encodeAnswer(bytes: Uint8Array): Uint8Array {
+  const payload = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  return Response.encode({ payload }).finish();
 }
 
 /** A Response that holds an error: message with field and hint, no details (containerd knows none). */

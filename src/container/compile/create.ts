@@ -53,7 +53,6 @@ export function compileCreate(input: CreateInput): AssembledTape {
   mountRootfs(program, input.rootfsMounts, `${input.bundle}/rootfs`, 'rootfs');
   createCgroup(program, input.cgroup);
   makeResctrlGroup(program, input.resctrl);
-  for (const file of input.files ?? []) writeText(program, file);
   const streams = openStreams(program, input);
   giveStreamsToMapped(program, input, streams);
   const joined = openNamespaces(program, input.spec, input.joinOwner);
@@ -123,14 +122,18 @@ export function compileCreate(input: CreateInput): AssembledTape {
     if (agent !== undefined) passListener(program, input, meeting.player, agent, pid);
     program.close(meeting.player);
   }
+  // Beside the init, which takes longer than files do.
+  for (const file of input.files ?? []) writeText(program, file);
+  const pidFile = input.pidFile ?? input.caller?.pidFile;
+  if (pidFile !== undefined) preparePidFile(program, pid, pidFile);
   program.step('', 'wait until the container is created');
   const count = tape.syscall('read', [readEnd, tape.space(8), 1]);
   const created = tape.label('created');
   tape.jumpIfEqual(count, 1, created);
+  if (pidFile !== undefined) dropPidFile(program, pidFile);
   tape.halt(INIT_FAILED);
   tape.place(created);
-  const pidFile = input.pidFile ?? input.caller?.pidFile;
-  if (pidFile !== undefined) writePidFile(program, pid, pidFile);
+  if (pidFile !== undefined) showPidFile(program, pidFile);
   tape.halt(0);
 
   tape.place(init);
@@ -156,14 +159,19 @@ export function writeText(program: Program, { path, text, mode, keep }: BundleFi
   tape.place(failed);
 }
 
-/** Written beside it and renamed, so that a watcher never reads half a number; no newline, as runc. */
+/** No newline, as runc. */
 export function writePidFile(program: Program, pid: Reg, path: string): void {
+  preparePidFile(program, pid, path);
+  showPidFile(program, path);
+}
+
+/** Beside its place, so that a watcher never reads half a number, nor one of a container that comes to nothing. */
+function preparePidFile(program: Program, pid: Reg, path: string): void {
   const { tape } = program;
   program.step('--pid-file', `write the pid to ${path}`);
   const digits = tape.space(24);
   const length = tape.decimal(pid, digits);
-  const slash = path.lastIndexOf('/');
-  const temporary = `${path.slice(0, slash + 1)}.${path.slice(slash + 1)}`;
+  const temporary = besidePidFile(path);
   const retry = tape.label('stale');
   const opened = tape.label('opened');
   const file = tape.reg('file');
@@ -176,5 +184,20 @@ export function writePidFile(program: Program, pid: Reg, path: string): void {
   tape.place(opened);
   tape.syscall('write', [file, digits, length]);
   program.close(file);
-  tape.syscall('renameat2', [AT_FDCWD, temporary, AT_FDCWD, path, 0]);
+}
+
+function showPidFile(program: Program, path: string): void {
+  program.step('--pid-file', `write the pid to ${path}`);
+  program.tape.syscall('renameat2', [AT_FDCWD, besidePidFile(path), AT_FDCWD, path, 0]);
+}
+
+function dropPidFile({ tape }: Program, path: string): void {
+  const gone = tape.label('dropped');
+  tape.syscall('unlinkat', [AT_FDCWD, besidePidFile(path), 0], { on: { any: gone } });
+  tape.place(gone);
+}
+
+function besidePidFile(path: string): string {
+  const slash = path.lastIndexOf('/');
+  return `${path.slice(0, slash + 1)}.${path.slice(slash + 1)}`;
 }
