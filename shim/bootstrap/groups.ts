@@ -154,9 +154,9 @@ export class Groups implements TaskGroups {
     }
     if (owner !== undefined) return { scope: owner.scope, namespace: owner.namespace };
     const own = { scope: '', namespace: namespace ?? 'default' };
-    if (creates) return own;
-    const found = this.runtime.list({ namespace: own.namespace, id });
-    return { ...own, scope: (found.find(({ key }) => key.scope === '') ?? found[0])?.key.scope ?? '' };
+    if (creates || this.runtime.find({ ...own, id }) !== undefined) return own;
+    const [found] = this.runtime.list({ namespace: own.namespace, id });
+    return { ...own, scope: found?.key.scope ?? '' };
   }
 
   /** The container was told to use gRPC, whose connections end without its end. */

@@ -148,14 +148,44 @@ export function createGrpcServer(options: GrpcOptions): GrpcServer {
   };
 }
 
+/** Who calls. Few handlers ask for the signal, and grpc-js says of every call that it is cancelled, when it has ended at the latest. */
+class GrpcCall implements CallContext {
+  readonly namespace: string;
+  readonly scope: string;
+  readonly listenerId = 0n;
+  readonly requestId: string;
+  #controller: AbortController | undefined;
+  #gone = false;
+
+  constructor(owner: { scope: string; namespace: string }, requestId: string) {
+    this.namespace = owner.namespace;
+    this.scope = owner.scope;
+    this.requestId = requestId;
+  }
+
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController();
+    if (this.#gone) this.#abort();
+    return this.#controller.signal;
+  }
+
+  leave(): void {
+    this.#gone = true;
+    if (this.#controller !== undefined) this.#abort();
+  }
+
+  #abort(): void {
+    this.#controller?.abort(new WherryError('canceled', 'the caller has gone'));
+  }
+}
+
 function unaryHandlers({ ownerOf, log }: GrpcOptions) {
   let sequence = 0;
   return (name: string, method: UnaryMethod): handleUnaryCall<Buffer, unknown> =>
     (call, callback) => {
       const requestId = `grpc.${++sequence}`;
-      const controller = new AbortController();
-      call.on('cancelled', () => controller.abort(new WherryError('canceled', 'the caller has gone')));
-      const run = async (): Promise<unknown> => {
+      let answered = false;
+      const run = (): Promise<unknown> => {
         const request = decode(method.request, call.request);
         const namespace = namespaceOf(call.metadata);
         const id = (request as { id?: unknown }).id;
@@ -163,17 +193,20 @@ function unaryHandlers({ ownerOf, log }: GrpcOptions) {
           typeof id === 'string'
             ? ownerOf(namespace, id, name === 'Create')
             : { scope: '', namespace: namespace ?? DEFAULT_NAMESPACE };
-        const context: CallContext = {
-          ...owner,
-          listenerId: 0n,
-          signal: controller.signal,
-          requestId,
-        };
+        const context = new GrpcCall(owner, requestId);
+        call.on('cancelled', () => {
+          if (!answered) context.leave();
+        });
         return method.handle(request, context);
       };
-      run().then(
-        (response) => callback(null, response),
+      // Begins at once; what it throws before its first wait is a rejection, too.
+      new Promise((resolve) => resolve(run())).then(
+        (response) => {
+          answered = true;
+          callback(null, response);
+        },
         (thrown) => {
+          answered = true;
           log.debug('gRPC call failed', {
             request: requestId,
             method: name,
