@@ -286,14 +286,14 @@ export class Runtime implements ContainerRuntime {
     record.boot = this.#boot;
     this.#remember(record);
     let claimed = false;
+    let home: Promise<unknown> | undefined;
     try {
-      const { spec: given, helpers } = await readSpec(request, this.#asker(request.key));
+      const { spec, helpers } = await readSpec(request, this.#asker(request.key));
       record.idHelpers = helpers;
-      const spec = await withHome(
-        given,
-        request.rootfsOverlay?.lower ?? rootfsOf(given, request.bundle),
-        request.rootfsMounts,
-      );
+      // Looked for while everything else is made ready: it needs the pool, which answers only in the next turns.
+      const root = request.rootfsOverlay?.lower ?? rootfsOf(spec, request.bundle);
+      const withItsHome = withHome(spec, root, request.rootfsMounts);
+      home = withItsHome.catch(() => {});
       const cgroups = cgroupsOfRequest(this.#cgroups, request, this.#user !== undefined);
       if (request.systemdCgroup === true) assertHierarchy(cgroups);
       const unit =
@@ -324,7 +324,7 @@ export class Runtime implements ContainerRuntime {
       fault('create.claimed');
       this.#store.save(record);
       fault('create.intent');
-      record.execContext = execContextOf(given, filter, request.noNewKeyring === true);
+      record.execContext = execContextOf(spec, filter, request.noNewKeyring === true);
       // Only an exec under a later wherryd reads it: with its caller beside it a container has mostly ended before that.
       const saved =
         request.foreground === undefined ? saveExecContext(dir, record.execContext) : this.#saveSoon(record);
@@ -336,7 +336,7 @@ export class Runtime implements ContainerRuntime {
         const scope = unit === undefined ? undefined : await this.#openScope(unit, record, spec);
         try {
           const rest = atStart ? { ...request, rootfsMounts: [], files: [] } : request;
-          await this.#creation.play(rest, record, spec, cgroup, filter);
+          await this.#creation.play(rest, record, await withItsHome, cgroup, filter);
         } finally {
           await scope?.leave();
         }
@@ -357,6 +357,8 @@ export class Runtime implements ContainerRuntime {
       if (request.startAtOnce === true && request.restore === undefined)
         await this.#starting.poststart(record, context);
     } catch (thrown) {
+      // Nothing of ours stays open in the root.
+      await home;
       if (claimed) await this.#leaving.undo(record, context);
       this.#forget(record);
       const error = WherryError.from(thrown);
