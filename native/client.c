@@ -211,15 +211,15 @@ static bool read_link(struct cutter *c)
 /* keel or wherryd has gone. A child that we wait for is still ours: its end is ours, too. */
 static void link_lost(void)
 {
-    int status;
+    int code;
     close(server);
     server = -1;
     if (!waiting())
         fail(1, "wherryd went away", run_dir);
     dprintf(2, "wherry: wherryd went away; waiting for the container\n");
-    while (!waited(&status) || output_left())
+    while (!waited(&code) || output_left())
         watch_once(-1);
-    exit(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+    exit(code);
 }
 
 /* Obeys until EXIT. Returns when keel went away before it had greeted us. */
@@ -227,6 +227,8 @@ static void serve(void)
 {
     struct cutter c = {.header = HEADER_SIZE, .max = HEADER_SIZE + MAX_FRAME, .size = link_frame_size};
     for (;;) {
+        if (all_done())
+            waited(&exit_code);
         if (exit_code >= 0 && !output_left()) {
             close(server);
             if (ending >= 0 && exit_code == 0) /* wherryd ends first, and until then it may write into the run folder */

@@ -41,7 +41,8 @@ bool watch_once(int server); /* waits for something to happen and handles it; tr
 void wait_until_ready(void); /* nothing is left but to tell that the container is ready (notify.h) */
 void relay(bool raw); /* our input, and where it is a raw terminal its size, go to wherryd as they come */
 bool waiting(void);          /* WAIT has named a child */
-bool waited(int *status);    /* and that child has ended */
+bool waited(int *code);      /* and that child has ended: with this, or 128 + signal */
+bool all_done(void);          /* and the tape after it has succeeded, and wherryd has nothing more to say */
 bool output_left(void);      /* its terminal has more to say */
 
 #endif

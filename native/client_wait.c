@@ -38,6 +38,7 @@ static bool wait_next;
 static uint32_t wait_next_flags;
 static uint8_t *last_tape;
 static size_t last_tape_len;
+static bool last_tape_done; /* and nothing of it has failed */
 
 static void take_master(void)
 {
@@ -137,6 +138,24 @@ static void take_signal(int number)
     }
 }
 
+static void played(int32_t status, const void *page)
+{
+    send_frame(FROM_CLIENT_PLAYED, &status, sizeof status, page, PLAYED_PAGE);
+}
+
+static int play_here(const uint8_t *image, size_t n)
+{
+    static struct play p;
+    uint8_t *memory = mmap(NULL, TAPE_PAGE + n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        fail(1, "cannot play", strerror(errno));
+    memcpy(memory + TAPE_PAGE, image, n);
+    int code = play_load(&p, memory, memory + TAPE_PAGE, n) ? PLAY_BAD_TAPE : play_run(&p, 1);
+    played((code & 0xff) << 8, memory);
+    munmap(memory, TAPE_PAGE + n);
+    return code;
+}
+
 static void reap_children(void)
 {
     uint8_t page[PLAYED_PAGE] = {0};
@@ -146,7 +165,7 @@ static void reap_children(void)
         if (pread(tape, page, sizeof page, 0) < 0)
             memset(page, 0, sizeof page);
         close(tape);
-        send_frame(FROM_CLIENT_PLAYED, &status, sizeof status, page, sizeof page);
+        played(status, page);
         bool go_on = wait_next;
         uint64_t init;
         wait_next = false;
@@ -165,7 +184,7 @@ static void reap_children(void)
             take_master();
         send_frame(FROM_CLIENT_EXITED, &status, sizeof status, NULL, 0);
         if (last_tape_len)
-            play(PLAY_FLAGS_IN_PROCESS, last_tape, last_tape_len, -1, -1);
+            last_tape_done = play_here(last_tape, last_tape_len) == 0;
         last_tape_len = 0;
     }
 }
@@ -182,23 +201,6 @@ static void read_signals(void)
 
 /* --- orders --- */
 
-static void played(int32_t status, const void *page)
-{
-    send_frame(FROM_CLIENT_PLAYED, &status, sizeof status, page, PLAYED_PAGE);
-}
-
-static void play_here(const uint8_t *image, size_t n)
-{
-    static struct play p;
-    uint8_t *memory = mmap(NULL, TAPE_PAGE + n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED)
-        fail(1, "cannot play", strerror(errno));
-    memcpy(memory + TAPE_PAGE, image, n);
-    int code = play_load(&p, memory, memory + TAPE_PAGE, n) ? PLAY_BAD_TAPE : play_run(&p, 1);
-    played((code & 0xff) << 8, memory);
-    munmap(memory, TAPE_PAGE + n);
-}
-
 void play(uint32_t flags, const uint8_t *image, size_t n, int player, int registration)
 {
     if (flags & PLAY_FLAGS_AFTER_EXIT) {
@@ -210,8 +212,10 @@ void play(uint32_t flags, const uint8_t *image, size_t n, int player, int regist
         return;
     }
     int pair[2] = {-1, -1};
-    if (flags & PLAY_FLAGS_IN_PROCESS)
-        return play_here(image, n);
+    if (flags & PLAY_FLAGS_IN_PROCESS) {
+        play_here(image, n);
+        return;
+    }
     hold_signals();
     if (flags & PLAY_FLAGS_CONSOLE && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
         fail(1, "cannot make the console socket", strerror(errno));
@@ -282,10 +286,15 @@ bool waiting(void)
     return child;
 }
 
-bool waited(int *status)
+bool waited(int *code)
 {
-    *status = child_status;
+    *code = WIFSIGNALED(child_status) ? 128 + WTERMSIG(child_status) : WEXITSTATUS(child_status);
     return child_done;
+}
+
+bool all_done(void)
+{
+    return last_tape_done && child_flags & WAIT_FLAGS_END;
 }
 
 void wait_until_ready(void)

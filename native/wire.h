@@ -69,7 +69,7 @@ enum play_flags {
     PLAY_FLAGS_AFTER_EXIT = 4,
     PLAY_FLAGS_PRESERVE_SHIFT = 8,
 };
-enum wait_flags { WAIT_FLAGS_RELAY_TERMINAL = 1, WAIT_FLAGS_KILL_IF_UNHANDLED = 2 };
+enum wait_flags { WAIT_FLAGS_RELAY_TERMINAL = 1, WAIT_FLAGS_KILL_IF_UNHANDLED = 2, WAIT_FLAGS_END = 4 };
 
 enum notify_flags { NOTIFY_FLAGS_STAYING = 1 };
 

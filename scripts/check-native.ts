@@ -10,7 +10,7 @@ const limits: readonly { program: string; files: readonly string[]; lines: numbe
   { program: 'player', files: ['native/player*.c', 'native/play.c'], lines: 300 },
   { program: 'keel', files: ['native/keel*.c'], lines: 2670 },
   { program: 'guard', files: ['native/guard.c'], lines: 90 },
-  { program: 'client', files: ['native/client*.c'], lines: 890 },
+  { program: 'client', files: ['native/client*.c'], lines: 905 },
   { program: 'notify', files: ['native/notify.c'], lines: 125 },
   { program: 'pause', files: ['native/pause.c'], lines: 10 },
   { program: 'copyup', files: ['native/copyup.c'], lines: 110 },

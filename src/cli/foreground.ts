@@ -9,6 +9,8 @@ export interface ForegroundOptions {
   /** WaitFlags beside the relay of a terminal, which follows from the request. */
   waitFlags: number;
   keep: boolean;
+  /** Nothing of this command is left to do once the container has gone. */
+  last?: boolean;
 }
 
 /**
@@ -24,10 +26,10 @@ export async function runInForeground(
   const { runtime } = deps;
   const relay = request.caller?.relayConsole === true ? WaitFlags.RELAY_TERMINAL : 0;
   const waitFlags = options.waitFlags | relay;
-  const foreground = { waitFlags, cleanUp: !options.keep };
+  // Warnings go to the log's file only at the end.
+  const endsAlone = options.last === true && !options.keep && context.globals.text('log') === undefined;
+  const foreground = { waitFlags, cleanUp: !options.keep, endsAlone };
   const { pid } = await runtime.create({ ...request, startAtOnce: true, foreground }, operation);
-  // A client that went away meanwhile would never answer.
-  session.signal.throwIfAborted();
   const waitStatus = await session.wait(pid, waitFlags);
   // The caller is the parent, so its word comes first and is known on every kernel.
   runtime.noteExit(request.key, waitStatus);

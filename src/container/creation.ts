@@ -143,7 +143,11 @@ export class Creation {
   #nextOf({ foreground }: CreateRequest, record: ContainerRecord): PlayOptions['next'] {
     if (foreground === undefined) return undefined;
     const { waitFlags, cleanUp } = foreground;
-    return { waitFlags, cleanup: cleanUp ? this.#removal.tape(record).image : undefined };
+    const cleanup = cleanUp ? this.#removal.tape(record).image : undefined;
+    const onGone = () => {
+      record.gone = true;
+    };
+    return { waitFlags, cleanup, onGone: record.endsAlone ? onGone : undefined };
   }
 
   async #planStdio(request: CreateRequest, record: ContainerRecord, { process }: Spec): Promise<StdioPlan> {

@@ -22,9 +22,10 @@ export interface PlayOptions {
   preserve?: number;
   /**
    * The client goes on by itself, without asking: it waits for the init (whoever calls the session's `wait` gets the status) and plays this
-   * tape after the end. Saves two round trips of each foreground container. Ignored by keel.
+   * tape after the end. Saves two round trips of each foreground container. With `onGone` it ends by itself when that tape has succeeded,
+   * which is told so as soon as it is heard. Ignored by keel.
    */
-  next?: { waitFlags: number; cleanup: Uint8Array | undefined };
+  next?: { waitFlags: number; cleanup: Uint8Array | undefined; onGone?: (() => void) | undefined };
 }
 
 /** What the client is to carry from the container to the caller's service manager (docs/internals.md, NOTIFY). */

@@ -56,6 +56,8 @@ export interface StoredContainer {
   cgroup: Pick<CgroupPlan, 'paths' | 'relative' | 'remove' | 'unwanted'> | undefined;
   hooks?: LaterHooks;
   settings?: ProcessSettings;
+  /** Nobody else deletes it: it goes at its end. */
+  endsAlone?: boolean;
 }
 
 export interface Updating {
@@ -138,6 +140,11 @@ export class ContainerRecord {
   storedLength = 0;
   /** True once a delete runs: a second one waits for nothing. */
   deleting = false;
+  /** Once nothing but the state is left of it, its caller's client ends without waiting for us: it is deleted then, whatever happens. */
+  endsAlone = false;
+  /** That client has ended: nobody finds this container any more, and its name is free as soon as it is forgotten. */
+  gone = false;
+  readonly #forgotten = Promise.withResolvers<void>();
   readonly #exited = Promise.withResolvers<ExitInfo>();
   readonly #registered = Promise.withResolvers<void>();
   readonly #made = Promise.withResolvers<void>();
@@ -185,6 +192,15 @@ export class ContainerRecord {
     this.exit = exit;
     this.status = 'stopped';
     this.#exited.resolve(exit);
+  }
+
+  /** Settles when its name may be used again. */
+  get forgotten(): Promise<void> {
+    return this.#forgotten.promise;
+  }
+
+  noteForgotten(): void {
+    this.#forgotten.resolve();
   }
 
   abandon(reason: Error): void {
@@ -251,6 +267,7 @@ export class ContainerRecord {
       cgroup: this.cgroup,
       ...(this.hooks !== undefined && { hooks: this.hooks }),
       ...(Object.keys(this.settings).length > 0 && { settings: this.settings }),
+      ...(this.endsAlone && { endsAlone: true }),
     };
   }
 }

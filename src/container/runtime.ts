@@ -23,6 +23,7 @@ import { commandText } from './command-text.ts';
 import { Creation } from './creation.ts';
 import { checkpointContainer } from './criu/checkpoint.ts';
 import type { CheckpointOptions } from './criu/options.ts';
+import { canEndAlone, goes } from './ends-alone.ts';
 import { execContextOf, saveExecContext } from './exec-context.ts';
 import { Execs } from './execs.ts';
 import { exitStatusOf } from './exit-reason.ts';
@@ -150,7 +151,10 @@ export class Runtime implements ContainerRuntime {
       log: this.#log,
       undone: (record) => this.#leaving.undone(record, { requestId: 'recovery' }),
       forget: (record) => this.#forget(record),
-      ended: (record) => this.#exits.ended(record, 255 << 8, new Date(), false),
+      ended: (record) => {
+        this.#exits.ended(record, 255 << 8, new Date(), false);
+        this.#deleteOrphan(record);
+      },
       held: (record) => this.#execs.anyActive(record),
       tell: (event) => this.#emit(event),
       takeBack: async (record) => {
@@ -247,6 +251,7 @@ export class Runtime implements ContainerRuntime {
   /** After all that keel knows was told: half-made containers go, and those that keel does not know are looked for. */
   async settle(): Promise<void> {
     await Promise.all([this.#recovery.settle(), this.#execs.settle()]);
+    for (const record of this.#containers.values()) if (record.exit !== undefined) this.#deleteOrphan(record);
   }
 
   /** Remembers what lies in the run folder, or in `root`. */
@@ -275,6 +280,7 @@ export class Runtime implements ContainerRuntime {
     if (earlier !== undefined) {
       // The call of which the last wherryd did everything but answer.
       if (isRepeated(earlier, earlier.createdBy, context)) return earlier.snapshot();
+      if (await goes(earlier)) return this.create(request, context);
       throw alreadyExists();
     }
     const dir = request.stateDir ?? this.#store.directory(request.key);
@@ -319,6 +325,7 @@ export class Runtime implements ContainerRuntime {
       const filter = seccomp === undefined ? undefined : await compileSeccomp(seccomp);
       // A scope is in the intent too: who undoes a half-made container stops it.
       record.unit = unit === undefined || isSliceName(unit.name) ? undefined : unit.name;
+      record.endsAlone = canEndAlone(record, request);
       this.#store.claim(dir, request.key);
       claimed = true;
       fault('create.claimed');
@@ -405,17 +412,21 @@ export class Runtime implements ContainerRuntime {
   }
 
   state(key: ContainerKey): ContainerState {
-    return this.#get(key).snapshot();
+    const state = this.find(key);
+    if (state === undefined) throw notFound();
+    return state;
   }
 
   find(key: ContainerKey): ContainerState | undefined {
-    return this.#containers.get(keyName(key))?.snapshot();
+    const record = this.#containers.get(keyName(key));
+    return record?.gone === false ? record.snapshot() : undefined;
   }
 
   list(filter: Partial<ContainerKey> = {}): ContainerState[] {
     return [...this.#containers.values()]
       .filter(
-        ({ key }) =>
+        ({ key, gone }) =>
+          !gone &&
           (filter.scope === undefined || key.scope === filter.scope) &&
           (filter.namespace === undefined || key.namespace === filter.namespace) &&
           (filter.id === undefined || key.id === filter.id),
@@ -652,6 +663,18 @@ export class Runtime implements ContainerRuntime {
     }
     this.#exits.ended(record, waitStatus, exit.time, exit.known);
     this.#exits.keepSoon(record);
+    this.#deleteOrphan(record);
+  }
+
+  /** The wherryd that was to take it away at its end has died; and its client, if it lives, says no more than that it has ended. */
+  #deleteOrphan(record: ContainerRecord): void {
+    if (!record.adopted || !record.endsAlone || !record.complete || record.deleting) return;
+    this.delete(record.key, true, { requestId: 'orphan' }).catch((error: unknown) => {
+      this.#log.warn('a container that has ended could not be deleted', {
+        ...logFields(record.key),
+        error: String(error),
+      });
+    });
   }
 
   /** Before a forced end of the daemon: every container is killed and taken away. Never rejects. */
@@ -750,6 +773,7 @@ export class Runtime implements ContainerRuntime {
   #forget(record: ContainerRecord): void {
     this.#containers.delete(keyName(record.key));
     this.#byToken.delete(record.token);
+    record.noteForgotten();
   }
 
   /** Once it is known what has become of a container that an earlier wherryd left. */

@@ -144,8 +144,11 @@ export interface CreateRequest {
   startAtOnce?: boolean;
   /** A program that the kernel refuses is status 126 or 127, as under docker, not runc's 255. */
   dockerStatus?: boolean;
-  /** The caller stays: its client waits for the init with these WaitFlags, and with `cleanUp` takes the container's things away at once. */
-  foreground?: { waitFlags: number; cleanUp: boolean };
+  /**
+   * The caller stays: its client waits for the init with these WaitFlags, and with `cleanUp` takes the container's things away at once.
+   * `endsAlone`: nothing is to be told after that, so the client may end without being asked to.
+   */
+  foreground?: { waitFlags: number; cleanUp: boolean; endsAlone: boolean };
   /** Gets the init's pid, as CallerContext.pidFile. */
   pidFile?: string;
   /** Written by the tape; failures are ignored. */

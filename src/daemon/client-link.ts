@@ -3,7 +3,7 @@ import type { ClientRequest, ClientSession, RelayHandlers } from '../cli/session
 import type { NotifyOrder, PlayOptions, PlayResult } from '../container/play.ts';
 import { WherryError } from '../errors.ts';
 import { encodeFrame, FieldReader, type Frame, FrameReader, u32 } from './frames.ts';
-import { FromClient, NotifyFlags, PlayFlags, PROTOCOL_VERSION, ToClient } from './wire.ts';
+import { FromClient, NotifyFlags, PlayFlags, PROTOCOL_VERSION, ToClient, WaitFlags } from './wire.ts';
 
 /** RLIMIT_* 0 to 15, getrlimit(2). */
 const RLIMITS = 16;
@@ -27,6 +27,8 @@ export class ClientLink implements ClientSession {
   #wait: PromiseWithResolvers<number> | undefined;
   /** A wait that went out together with its play. */
   #orderedWait: Promise<number> | undefined;
+  /** The tape that it plays after that. */
+  #cleanup: { answer: PromiseWithResolvers<PlayResult>; onGone: (() => void) | undefined } | undefined;
   /** What came before anybody asked: a client that is served anew has sent its input to the last wherryd. */
   readonly #early: Buffer[] = [];
   /** Of RELAY: where input and sizes go from then on. */
@@ -58,6 +60,7 @@ export class ClientLink implements ClientSession {
    * process has then said either all of its last words or none.
    */
   #send(bytes: Buffer): void {
+    if (this.#abort.signal.aborted) return;
     if (this.#unsent.length === 0) queueMicrotask(() => this.#flush());
     this.#unsent.push(bytes);
     this.#unsentBytes += bytes.length;
@@ -109,7 +112,8 @@ export class ClientLink implements ClientSession {
     next: NonNullable<PlayOptions['next']>,
     answer: Promise<PlayResult>,
   ): Promise<PlayResult> {
-    const wait = encodeFrame(ToClient.WAIT, 0n, u32(0), u32(next.waitFlags));
+    const flags = next.waitFlags | (next.onGone === undefined ? 0 : WaitFlags.END);
+    const wait = encodeFrame(ToClient.WAIT, 0n, u32(0), u32(flags));
     const last =
       next.cleanup === undefined
         ? Buffer.alloc(0)
@@ -122,6 +126,7 @@ export class ClientLink implements ClientSession {
       cleanup = Promise.withResolvers();
       cleanup.promise.catch(() => {});
       this.#plays.push(cleanup);
+      this.#cleanup = { answer: cleanup, onGone: next.onGone };
     }
     this.#send(Buffer.concat([frame, wait, last]));
     const result = await answer;
@@ -135,8 +140,9 @@ export class ClientLink implements ClientSession {
   }
 
   wait(pid: number, flags: number): Promise<number> {
-    if (this.#abort.signal.aborted) return Promise.reject(gone);
+    // Its answer may have come before the client ended.
     if (this.#orderedWait !== undefined) return this.#orderedWait;
+    if (this.#abort.signal.aborted) return Promise.reject(gone);
     this.#wait = Promise.withResolvers();
     this.#send(encodeFrame(ToClient.WAIT, 0n, u32(pid), u32(flags)));
     return this.#wait.promise;
@@ -169,6 +175,13 @@ export class ClientLink implements ClientSession {
     this.#send(encodeFrame(ToClient.EXIT, 0n, u32(code)));
   }
 
+  #played(result: PlayResult): void {
+    const play = this.#plays.shift();
+    if (play !== undefined && play === this.#cleanup?.answer && result.waitStatus === 0)
+      this.#cleanup.onGone?.();
+    play?.resolve(result);
+  }
+
   #dispatch(frame: Frame): void {
     const fields = new FieldReader(frame.payload);
     switch (frame.type) {
@@ -178,7 +191,7 @@ export class ClientLink implements ClientSession {
         this.#onRequest(this);
         return;
       case FromClient.PLAYED:
-        this.#plays.shift()?.resolve({ waitStatus: fields.i32(), page: fields.rest() });
+        this.#played({ waitStatus: fields.i32(), page: fields.rest() });
         return;
       case FromClient.EXITED: {
         const wait = this.#wait;

@@ -41,7 +41,13 @@ class DaemonlessClient extends ClientLink {
   }
 
   override async play(token: bigint, tape: Uint8Array, options: PlayOptions): Promise<PlayResult> {
-    const result = await super.play(token, tape, options);
+    // What this process does after the client's tape it does before its own end, and the client waits for that.
+    const { next } = options;
+    const result = await super.play(
+      token,
+      tape,
+      next === undefined ? options : { ...options, next: { ...next, onGone: undefined } },
+    );
     const pid = Number(readSlot(result.page, 0));
     if (options.inProcess !== true && pid > 0) this.#onStarted(token, pid);
     return result;

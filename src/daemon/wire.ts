@@ -67,7 +67,7 @@ export const ConnectionKind = { TTRPC: 1, CLIENT: 2 } as const;
 
 /** From bit PRESERVE_SHIFT on: how many of the client's descriptors from 3 on are preserved for the tape. */
 export const PlayFlags = { IN_PROCESS: 1, CONSOLE: 2, AFTER_EXIT: 4, PRESERVE_SHIFT: 8 } as const;
-export const WaitFlags = { RELAY_TERMINAL: 1, KILL_IF_UNHANDLED: 2 } as const;
+export const WaitFlags = { RELAY_TERMINAL: 1, KILL_IF_UNHANDLED: 2, END: 4 } as const;
 
 export const NotifyFlags = { STAYING: 1 } as const;
 

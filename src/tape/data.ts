@@ -3,7 +3,6 @@ import { MAX_ALIGN, MAX_IMAGE } from './format.ts';
 import { DataRef, TapeError } from './refs.ts';
 
 const FIRST_BYTES = 16 * 1024;
-const KEPT_TEXTS = 1024;
 
 class Bytes {
   bytes: Uint8Array<ArrayBuffer>;
@@ -39,12 +38,7 @@ class Bytes {
 export class DataSegment {
   private readonly data: Bytes;
   private readonly strings: Bytes;
-  /**
-   * Where a text lies, counted over all tapes that were written here; what lies before `earlier` is no longer there. The map is kept
-   * because most texts are those of the tape before, and a map that grows is slow.
-   */
-  private readonly known = new Map<string, number>();
-  private earlier = 0;
+  private known = new Map<string, number>();
   /** Pairs: a u64 at this offset of the data is the address of this offset of the data, or of the texts where it is negative (`~offset`). */
   private readonly pairs: number[] = [];
 
@@ -63,9 +57,9 @@ export class DataSegment {
   /** The same, as an offset into the texts. */
   text(text: string): number {
     const known = this.known.get(text);
-    if (known !== undefined && known >= this.earlier) return known - this.earlier;
+    if (known !== undefined) return known;
     const offset = this.write(text);
-    this.known.set(text, this.earlier + offset);
+    this.known.set(text, offset);
     return offset;
   }
 
@@ -125,13 +119,9 @@ export class DataSegment {
   }
 
   clear(): void {
-    this.earlier += this.strings.length;
     this.data.clear();
     this.strings.clear();
-    if (this.known.size > KEPT_TEXTS || this.earlier > MAX_IMAGE) {
-      this.known.clear();
-      this.earlier = 0;
-    }
+    this.known = new Map();
     this.pairs.length = 0;
   }
 

@@ -165,6 +165,17 @@ for (const name of ['wherry', 'runc'] as const) {
       }
     });
 
+    test('run: the same id again at once, and nobody sees the one before', async () => {
+      const id = uniqueId('again');
+      const bundle = await shell(id, 'exit 4');
+      for (let round = 0; round < 10; round += 1) {
+        const { code, stderr } = await tool.run(['run', '-b', bundle, id]);
+        assert.equal(code, 4, stderr);
+        if (round % 3 === 1) assert.match((await tool.run(['state', id])).stderr, /does not exist/);
+        if (round % 3 === 2) assert.doesNotMatch(await must(['list']), new RegExp(id));
+      }
+    });
+
     test('an id used twice', async () => {
       const id = uniqueId('twice');
       const bundle = await shell(id, 'exec sleep 1000');

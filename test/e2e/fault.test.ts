@@ -9,7 +9,7 @@ import { makeBundle } from '../support/bundle.ts';
 import { cgroupFile } from '../support/cgroups.ts';
 import { uniqueId } from '../support/paths.ts';
 import { eventually, run } from '../support/run.ts';
-import { envOf, wherry } from './shortage.ts';
+import { envOf, leftOf, wherry } from './shortage.ts';
 
 let harness: FaultHarness;
 
@@ -114,6 +114,31 @@ describe('a command that nobody repeats', () => {
     assert.equal((await create()).code, 1, 'it exists');
     assert.equal((await command(['delete', '--force', again])).code, 0);
   });
+
+  // From the moment at which only its state is left its caller waits for nobody.
+  for (const point of [
+    'create.told',
+    'delete.begun',
+    'delete.removed',
+    'delete.told',
+    'delete.forgotten',
+  ] as const)
+    test(`run, cut off at ${point}, has its program's status, leaves nothing, and its name is free`, async () => {
+      const short = uniqueId('short');
+      const { deaths, containerd } = harness;
+      const bundle = await makeBundle(containerd.folder, short, ['/bin/sh', '-c', 'exit 6'], (config) => {
+        config.linux['cgroupsPath'] = `/${short}`;
+      });
+      harness.arm(point);
+      const first = await command(['run', '-b', bundle, short]);
+      assert.equal(first.code, 6, first.stderr);
+      await eventually('it has died', () => harness.deaths > deaths || undefined);
+      await eventually('the next one is ready', () => harness.wherryd());
+      await eventually('its state goes', () => leftOf(containerd, short).length === 0 || undefined);
+      const second = await command(['run', '-b', bundle, short]);
+      assert.equal(second.code, 6, second.stderr);
+      await eventually('its state goes', () => leftOf(containerd, short).length === 0 || undefined);
+    });
 
   for (const point of ['update.intent', 'update.written'] as const)
     test(`update, cut off at ${point}, is taken back`, async () => {

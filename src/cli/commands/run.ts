@@ -12,7 +12,8 @@ export async function runCommand(context: CommandContext): Promise<number> {
   const detached = context.flags.on('detach');
   const bundle = await bundleOrHint(context, id);
   const request = createRequest(context, id, bundle, detached);
-  if (!detached) return runInForeground(context, request, { waitFlags: 0, keep: context.flags.on('keep') });
+  const keep = context.flags.on('keep');
+  if (!detached) return runInForeground(context, request, { waitFlags: 0, keep, last: true });
   await context.deps.runtime.create({ ...request, startAtOnce: true }, context.operation);
   return 0;
 }

@@ -231,6 +231,34 @@ for (const which of Object.keys(builds) as Build[]) {
     );
   });
 
+  test(`after the init and the tape behind it the client ends by itself; not before it is asked where that tape fails (${which})`, async () => {
+    const { harbour, link } = await Harbour.start(which);
+    await using _ = harbour;
+    const told: string[] = [];
+    serve(link, async (session) => {
+      const fails = session.request.argv[1] === 'failing';
+      const onGone = () => told.push('gone');
+      const cleanup = plainTape((tape) => void tape.halt(fails ? 3 : 0));
+      const tape = initTape(fails ? 2n : 1n, {
+        args: ['/bin/sh', '-c', 'exit 13'],
+        env: ['PATH=/usr/bin:/bin'],
+      });
+      const played = await session.play(1n, tape, { next: { waitFlags: 0, cleanup, onGone } });
+      assert.equal(played.waitStatus, 0);
+      told.push(`init ${await session.wait(0, 0)}`, `tape ${(await played.cleanup)?.waitStatus}`);
+      if (!fails) return;
+      await link.status();
+      told.push('exit');
+      session.exit(21);
+    });
+    assert.equal(await harbour.client(['run']).end(), 13);
+    await until('both ends are told', () => told.length === 3);
+    assert.deepEqual(told, ['gone', `init ${13 << 8}`, 'tape 0']);
+    told.length = 0;
+    assert.equal(await harbour.client(['failing']).end(), 21);
+    assert.deepEqual(told, [`init ${13 << 8}`, `tape ${3 << 8}`, 'exit']);
+  });
+
   test(`wherryd's death: a client without a child says so, one with a child waits for it (${which})`, async () => {
     const { harbour, link } = await Harbour.start(which);
     await using _ = harbour;

@@ -277,8 +277,7 @@ export async function callAs(
     play: () => Promise.reject(unused()),
     wait(pid, flags) {
       result.waits.push({ pid, flags });
-      // As the real link: a client that has gone already never answers.
-      if (abort.signal.aborted) return new Promise(() => {});
+      if (abort.signal.aborted) return Promise.reject(gone);
       if (options.vanish === undefined) return Promise.resolve(options.waitStatus ?? 0);
       abort.abort(gone);
       return Promise.reject(gone);
