@@ -1,8 +1,11 @@
 /** eventfd(2) through libc: a counter that the kernel adds to and that we look at without ever waiting. */
-import { closeSync, readSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { WherryError } from '../errors.ts';
 import { EFD_CLOEXEC, EFD_NONBLOCK } from './constants.ts';
-import { libc } from './library.ts';
+import { type KoffiFunc, libc } from './library.ts';
+
+type Read = KoffiFunc<(descriptor: number, bytes: Buffer, length: number) => number>;
+let read: Read | undefined;
 
 export class EventFd {
   readonly descriptor: number;
@@ -18,12 +21,9 @@ export class EventFd {
 
   /** Whether something was added since the last call. */
   take(): boolean {
-    try {
-      return readSync(this.descriptor, this.#counter, 0, 8, null) === 8;
-    } catch {
-      // EAGAIN: nothing was.
-      return false;
-    }
+    // Mostly EAGAIN, four times a second: through Node's read it would be an exception each time.
+    read ??= libc().func('long read(int fd, void *bytes, size_t length)');
+    return read(this.descriptor, this.#counter, this.#counter.length) === 8;
   }
 
   close(): void {
