@@ -1,6 +1,6 @@
 /** Sizes and offsets of kernel structs: field to [offset, bytes]. The same on x86_64 and aarch64; a test asks the C headers. */
 
-type Layout = Readonly<{
+export type Layout = Readonly<{
   size: number;
   fields: Readonly<Record<string, readonly [offset: number, bytes: number]>>;
 }>;

@@ -1,6 +1,6 @@
 /** Encoders of the structs that system calls take. Layouts: structs-layout.ts. */
 import { AF_UNIX, CLONE_VM, SCM_CREDENTIALS, SCM_RIGHTS, SOL_SOCKET } from './constants.ts';
-import { type FieldName, fieldOf, type StructName, sizeOf } from './structs-layout.ts';
+import { type FieldName, fieldOf, type Layout, layouts, type StructName, sizeOf } from './structs-layout.ts';
 
 /** Bytes of a struct, and where in them an address belongs. `Ref` is what the caller means by a place in memory. */
 export interface EncodedStruct<Ref> {
@@ -11,6 +11,8 @@ export interface EncodedStruct<Ref> {
 /** A field's content: a number (negative: two's complement), raw bytes (zero-padded), or the address of a place. */
 export type FieldValue<Ref> = number | bigint | Uint8Array | { to: Ref };
 
+const NO_POINTERS: readonly never[] = [];
+
 /**
  * Any struct of the table; fields that are not named are zero.
  * Throws RangeError when a value does not fit its field.
@@ -19,42 +21,72 @@ export function encode<S extends StructName, Ref = never>(
   struct: S,
   values: Partial<Record<FieldName<S>, FieldValue<Ref>>>,
 ): EncodedStruct<Ref> {
-  const bytes = Buffer.alloc(sizeOf(struct));
-  const pointers: { offset: number; to: Ref }[] = [];
-  for (const [name, value] of Object.entries(values) as [FieldName<S>, FieldValue<Ref> | undefined][]) {
-    const [offset, size] = fieldOf(struct, name);
+  const { size, fields } = layouts[struct] as Layout;
+  const bytes = new Uint8Array(size);
+  let pointers: { offset: number; to: Ref }[] | undefined;
+  for (const name in values) {
+    const value = (values as Record<string, FieldValue<Ref> | undefined>)[name];
     if (value === undefined) continue;
-    if (typeof value === 'number' || typeof value === 'bigint') putNumber(bytes, offset, size, value, name);
+    const field = fields[name]!;
+    const offset = field[0];
+    const room = field[1];
+    if (typeof value === 'number' || typeof value === 'bigint') putNumber(bytes, offset, room, value, name);
     else if (value instanceof Uint8Array) {
-      if (value.length > size)
-        throw new RangeError(`${struct}.${name}: ${value.length} bytes do not fit into ${size}`);
+      if (value.length > room)
+        throw new RangeError(`${struct}.${name}: ${value.length} bytes do not fit into ${room}`);
       bytes.set(value, offset);
     } else {
-      if (size !== 8) throw new RangeError(`${struct}.${name} cannot hold an address`);
-      pointers.push({ offset, to: value.to });
+      if (room !== 8) throw new RangeError(`${struct}.${name} cannot hold an address`);
+      const pointer = { offset, to: value.to };
+      if (pointers === undefined) pointers = [pointer];
+      else pointers.push(pointer);
     }
   }
-  return { bytes, pointers };
+  return { bytes, pointers: pointers ?? NO_POINTERS };
 }
 
-function putNumber(bytes: Buffer, offset: number, size: number, value: number | bigint, name: string): void {
+function putNumber(
+  bytes: Uint8Array,
+  offset: number,
+  size: number,
+  value: number | bigint,
+  name: string,
+): void {
+  if (typeof value === 'bigint' || !Number.isSafeInteger(value)) {
+    putBig(bytes, offset, size, BigInt(value), name);
+    return;
+  }
+  if (size < 8 && (value >= 2 ** (8 * size) || value < -(2 ** (8 * size - 1))))
+    throw tooLarge(name, value, size);
+  let rest = value | 0;
+  for (let index = 0; index < size; index++, rest >>= 8) {
+    if (index === 4) rest = Math.floor(value / 2 ** 32);
+    bytes[offset + index] = rest;
+  }
+}
+
+function putBig(bytes: Uint8Array, offset: number, size: number, value: bigint, name: string): void {
   const bits = BigInt(size * 8);
-  const whole = BigInt(value);
-  if (whole >= 1n << bits || whole < -(1n << (bits - 1n)))
-    throw new RangeError(`${name}: ${value} does not fit into ${size} bytes`);
-  let rest = BigInt.asUintN(size * 8, whole);
+  if (value >= 1n << bits || value < -(1n << (bits - 1n))) throw tooLarge(name, value, size);
+  let rest = BigInt.asUintN(size * 8, value);
   for (let index = 0; index < size; index++, rest >>= 8n) bytes[offset + index] = Number(rest & 0xffn);
+}
+
+function tooLarge(name: string, value: number | bigint, size: number): RangeError {
+  return new RangeError(`${name}: ${value} does not fit into ${size} bytes`);
 }
 
 /** Several structs one after the other. */
 export function encodeArray<Ref>(parts: readonly EncodedStruct<Ref>[]): EncodedStruct<Ref> {
   const pointers: { offset: number; to: Ref }[] = [];
+  const bytes = new Uint8Array(parts.reduce((length, part) => length + part.bytes.length, 0));
   let base = 0;
   for (const part of parts) {
     for (const { offset, to } of part.pointers) pointers.push({ offset: base + offset, to });
+    bytes.set(part.bytes, base);
     base += part.bytes.length;
   }
-  return { bytes: Buffer.concat(parts.map((part) => part.bytes)), pointers };
+  return { bytes, pointers };
 }
 
 /**
@@ -71,8 +103,8 @@ export function cloneArgs<Ref = never>(args: {
   return encode<'clone_args', Ref>('clone_args', {
     flags: args.flags,
     exit_signal: args.exitSignal,
-    ...(args.pidfd === undefined ? {} : { pidfd: { to: args.pidfd } }),
-    ...(args.cgroup === undefined ? {} : { cgroup: args.cgroup }),
+    pidfd: args.pidfd === undefined ? undefined : { to: args.pidfd },
+    cgroup: args.cgroup,
   });
 }
 
@@ -98,15 +130,17 @@ export function capData(sets: {
   permitted: bigint;
   inheritable: bigint;
 }): EncodedStruct<never> {
-  const words = [0n, 32n].map((shift) => {
-    const word = (set: bigint) => BigInt.asUintN(32, set >> shift);
-    return encode('__user_cap_data_struct', {
-      effective: word(sets.effective),
-      permitted: word(sets.permitted),
-      inheritable: word(sets.inheritable),
-    });
-  });
-  return encodeArray(words);
+  const bytes = new Uint8Array(2 * sizeOf('__user_cap_data_struct'));
+  const put = (set: bigint, field: FieldName<'__user_cap_data_struct'>): void => {
+    const [offset, size] = fieldOf('__user_cap_data_struct', field);
+    putNumber(bytes, offset, size, Number(BigInt.asUintN(32, set)), field);
+    const second = sizeOf('__user_cap_data_struct') + offset;
+    putNumber(bytes, second, size, Number(BigInt.asUintN(32, set >> 32n)), field);
+  };
+  put(sets.effective, 'effective');
+  put(sets.permitted, 'permitted');
+  put(sets.inheritable, 'inheritable');
+  return { bytes, pointers: NO_POINTERS };
 }
 
 /** @param count number of struct sock_filter (8 bytes each) at `filter` */
@@ -126,12 +160,12 @@ export function msghdr<Ref>(message: {
   iovCount: number;
   control?: { at: Ref; length: number };
 }): EncodedStruct<Ref> {
+  const { iov, iovCount, control } = message;
   return encode<'msghdr', Ref>('msghdr', {
-    msg_iov: { to: message.iov },
-    msg_iovlen: message.iovCount,
-    ...(message.control === undefined
-      ? {}
-      : { msg_control: { to: message.control.at }, msg_controllen: message.control.length }),
+    msg_iov: { to: iov },
+    msg_iovlen: iovCount,
+    msg_control: control && { to: control.at },
+    msg_controllen: control?.length,
   });
 }
 
@@ -144,21 +178,21 @@ export function scmRightsOffset(n: number): number {
 export function scmRights(descriptors: readonly number[]): EncodedStruct<never> {
   const length = scmRightsOffset(descriptors.length);
   const header = encode('cmsghdr', { cmsg_len: length, cmsg_level: SOL_SOCKET, cmsg_type: SCM_RIGHTS });
-  const bytes = Buffer.alloc(Math.ceil(length / 8) * 8);
+  const bytes = new Uint8Array(Math.ceil(length / 8) * 8);
   bytes.set(header.bytes);
-  descriptors.forEach((descriptor, index) => {
-    bytes.writeInt32LE(descriptor, scmRightsOffset(index));
-  });
-  return { bytes, pointers: [] };
+  for (let index = 0; index < descriptors.length; index++) {
+    putNumber(bytes, scmRightsOffset(index), 4, descriptors[index]!, 'descriptor');
+  }
+  return { bytes, pointers: NO_POINTERS };
 }
 
 /** A control message that names another process as the sender, for root; its pid is put in by STORE at `scmRightsOffset(0)`. */
 export function scmCredentials(): EncodedStruct<never> {
   const length = sizeOf('cmsghdr') + sizeOf('ucred');
   const header = encode('cmsghdr', { cmsg_len: length, cmsg_level: SOL_SOCKET, cmsg_type: SCM_CREDENTIALS });
-  const bytes = Buffer.alloc(Math.ceil(length / 8) * 8);
+  const bytes = new Uint8Array(Math.ceil(length / 8) * 8);
   bytes.set(header.bytes);
-  return { bytes, pointers: [] };
+  return { bytes, pointers: NO_POINTERS };
 }
 
 const RLIM_INFINITY = 0xffff_ffff_ffff_ffffn;

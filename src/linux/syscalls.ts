@@ -172,14 +172,18 @@ export const syscallNumbers = {
 
 export type SyscallName = keyof typeof syscallNumbers;
 
+const entries = Object.entries(syscallNumbers) as [SyscallName, readonly [number, number]][];
+const numbers = ([0, 1] as const).map((index) => new Map(entries.map(([name, both]) => [name, both[index]])));
+const names = ([0, 1] as const).map((index) => new Map(entries.map(([name, both]) => [both[index], name])));
+
 export function syscallNumber(name: SyscallName, arch: Arch): number {
   return syscallNumbers[name][archIndex(arch)];
 }
 
-const names = ([0, 1] as const).map((index) => {
-  const entries = Object.entries(syscallNumbers) as [SyscallName, readonly [number, number]][];
-  return new Map(entries.map(([name, numbers]) => [numbers[index], name]));
-});
+/** All of them, for who asks for many. */
+export function syscallNumbersOf(arch: Arch): ReadonlyMap<SyscallName, number> {
+  return numbers[archIndex(arch)]!;
+}
 
 /** The name of a number, `undefined` if the table does not have it. */
 export function syscallName(number: number, arch: Arch): SyscallName | undefined {

@@ -72,7 +72,7 @@ export function assemble({ arch, draft, steps, labels, registers }: Unassembled)
     const word = texts[index]!;
     instructions[word] = instructions[word]! + textsBase;
   }
-  fillHoles(code, registers, labels, instructions, new Uint8Array(buffer, CODE_OFFSET, codeWords * 4));
+  fillHoles(draft, registers, labels, instructions, new Uint8Array(buffer, CODE_OFFSET, codeWords * 4));
   return { image, steps, arch, labels };
 }
 

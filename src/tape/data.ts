@@ -3,6 +3,7 @@ import { MAX_ALIGN, MAX_IMAGE } from './format.ts';
 import { DataRef, TapeError } from './refs.ts';
 
 const FIRST_BYTES = 16 * 1024;
+const KEPT_TEXTS = 1024;
 
 class Bytes {
   bytes: Uint8Array<ArrayBuffer>;
@@ -38,7 +39,12 @@ class Bytes {
 export class DataSegment {
   private readonly data: Bytes;
   private readonly strings: Bytes;
-  private known = new Map<string, number>();
+  /**
+   * Where a text lies, counted over all tapes that were written here; what lies before `earlier` is no longer there. The map is kept
+   * because most texts are those of the tape before, and a map that grows is slow.
+   */
+  private readonly known = new Map<string, number>();
+  private earlier = 0;
   /** Pairs: a u64 at this offset of the data is the address of this offset of the data, or of the texts where it is negative (`~offset`). */
   private readonly pairs: number[] = [];
 
@@ -57,9 +63,9 @@ export class DataSegment {
   /** The same, as an offset into the texts. */
   text(text: string): number {
     const known = this.known.get(text);
-    if (known !== undefined) return known;
+    if (known !== undefined && known >= this.earlier) return known - this.earlier;
     const offset = this.write(text);
-    this.known.set(text, offset);
+    this.known.set(text, this.earlier + offset);
     return offset;
   }
 
@@ -119,9 +125,13 @@ export class DataSegment {
   }
 
   clear(): void {
+    this.earlier += this.strings.length;
     this.data.clear();
     this.strings.clear();
-    this.known = new Map();
+    if (this.known.size > KEPT_TEXTS || this.earlier > MAX_IMAGE) {
+      this.known.clear();
+      this.earlier = 0;
+    }
     this.pairs.length = 0;
   }
 

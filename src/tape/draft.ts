@@ -5,10 +5,12 @@
 import { Code } from './code.ts';
 import { DataSegment } from './data.ts';
 import { type DataRef, TapeError } from './refs.ts';
+import { Lives } from './registers.ts';
 
 export interface Draft {
   code: Code;
   data: DataSegment;
+  lives: Lives;
 }
 
 /** One larger than that is not kept. */
@@ -17,7 +19,7 @@ const KEPT_BYTES = 512 * 1024;
 let spare: Draft | undefined;
 
 export function takeDraft(): Draft {
-  const draft = spare ?? { code: new Code(), data: new DataSegment() };
+  const draft = spare ?? { code: new Code(), data: new DataSegment(), lives: new Lives() };
   spare = undefined;
   return draft;
 }
@@ -54,4 +56,4 @@ function assembled(): TapeError {
   return new TapeError('it is assembled already');
 }
 
-export const CLOSED: Draft = { code: new ClosedCode(0), data: new ClosedData(0) };
+export const CLOSED: Draft = { code: new ClosedCode(0), data: new ClosedData(0), lives: new Lives() };

@@ -11,16 +11,32 @@ const FIRST = 2;
 /** one that may be read while it is still zero: it lives from before the first instruction. */
 const ALWAYS = 1;
 const NEVER = 0x7fff_ffff;
+/** A byte of the code is a field of an instruction. */
+const SHIFT = 31 - Math.clz32(INSTRUCTION_BYTES);
 const FIELD = INSTRUCTION_BYTES - 1;
 
-/** What is known of each register, by its id. */
-interface Lives {
+/** What is known of each register, by its id. The arrays are used again and again. */
+export class Lives {
   /** First write: FIRST + instruction. */
-  starts: Int32Array;
+  starts = new Int32Array(0);
   /** Last use: 1 + instruction; negative as long as it has only been written. */
-  ends: Int32Array;
+  ends = new Int32Array(0);
   /** From this instruction on a jump may have gone around the write. */
-  unsureFrom: Int32Array;
+  unsureFrom = new Int32Array(0);
+  /** By number: end of the life that has it. */
+  readonly busyUntil = new Int32Array(SCRATCH + 1);
+
+  reset(registers: number): void {
+    if (this.starts.length >= registers) {
+      this.starts.fill(0, 0, registers);
+      this.ends.fill(0, 0, registers);
+      this.unsureFrom.fill(0, 0, registers);
+      return;
+    }
+    this.starts = new Int32Array(2 * registers);
+    this.ends = new Int32Array(2 * registers);
+    this.unsureFrom = new Int32Array(2 * registers);
+  }
 }
 
 /**
@@ -29,16 +45,16 @@ interface Lives {
  * @param words those of the code in the image, and `bytes` the same
  */
 export function fillHoles(
-  code: Code,
+  { code, lives }: { code: Code; lives: Lives },
   registers: number,
   labels: readonly Label[],
   words: Int32Array,
   bytes: Uint8Array,
 ): void {
-  const lives = measure(code, registers, labels, words);
-  const { starts, ends } = lives;
+  lives.reset(registers);
+  measure(code, lives, labels, words);
+  const { starts, ends, busyUntil } = lives;
   const numbers = lives.unsureFrom;
-  const busyUntil = new Int32Array(SCRATCH + 1);
   let used = 0;
   // These expect zeros: they come first, so that nobody has used their numbers before.
   for (let id = 0; id < registers; id++) {
@@ -58,7 +74,7 @@ export function fillHoles(
       bytes[place] = SCRATCH;
       continue;
     }
-    const pc = (place - field) / INSTRUCTION_BYTES;
+    const pc = place >> SHIFT;
     if (field === Field.DST && starts[id] === FIRST + pc) {
       let number = 0;
       // Arguments are read before the result is written, so a life may begin where another one ends.
@@ -77,10 +93,8 @@ function tooMany(pc: number): TapeError {
 }
 
 /** Also writes the targets of the jumps. */
-function measure(code: Code, registers: number, labels: readonly Label[], words: Int32Array): Lives {
-  const starts = new Int32Array(registers);
-  const ends = new Int32Array(registers);
-  const unsureFrom = new Int32Array(registers);
+function measure(code: Code, lives: Lives, labels: readonly Label[], words: Int32Array): void {
+  const { starts, ends, unsureFrom } = lives;
   const seen = new Uint8Array(labels.length);
   /** Targets of jumps that have been passed and whose labels have not, and the nearest of them. */
   const open: number[] = [];
@@ -90,7 +104,7 @@ function measure(code: Code, registers: number, labels: readonly Label[], words:
     const place = holes[index]!;
     const id = holes[index + 1]!;
     const field = place & FIELD;
-    const pc = (place - field) / INSTRUCTION_BYTES;
+    const pc = place >> SHIFT;
     if (pc >= nearest) nearest = closePassed(open, pc);
     if (field === Field.TARGET) {
       const target = targetOf(labels[id]!, pc);
@@ -108,7 +122,6 @@ function measure(code: Code, registers: number, labels: readonly Label[], words:
       ends[id] = pc + 1;
     }
   }
-  return { starts, ends, unsureFrom };
 }
 
 function targetOf(label: Label, from: number): number {
@@ -121,7 +134,8 @@ function targetOf(label: Label, from: number): number {
 function closePassed(open: number[], pc: number): number {
   let left = 0;
   let nearest = NEVER;
-  for (const target of open) {
+  for (let index = 0; index < open.length; index++) {
+    const target = open[index]!;
     if (target <= pc) continue;
     open[left++] = target;
     if (target < nearest) nearest = target;

@@ -6,12 +6,12 @@
 import { type Arch, currentArch } from '../linux/arch.ts';
 import { type ErrnoName, errnoNumbers } from '../linux/errno.ts';
 import type { EncodedStruct } from '../linux/structs.ts';
-import { type SyscallName, syscallNumber } from '../linux/syscalls.ts';
+import { type SyscallName, syscallNumbersOf } from '../linux/syscalls.ts';
 import { type AssembledTape, assemble, type Step } from './assemble.ts';
 import type { Code } from './code.ts';
 import type { DataSegment } from './data.ts';
-import { CLOSED, giveBack, takeDraft } from './draft.ts';
-import { DECIMAL_BYTES, Field, Kind, LANES, MAX_ARGS, Op, SLOTS, SLOTS_OFFSET } from './format.ts';
+import { CLOSED, type Draft, giveBack, takeDraft } from './draft.ts';
+import { DECIMAL_BYTES, Field, Kind, LANES, MAX_ARGS, Op, SCRATCH, SLOTS, SLOTS_OFFSET } from './format.ts';
 import { DataRef, Label, Reg, SharedRef, TapeError } from './refs.ts';
 
 /** A string becomes NUL-terminated text in the data; numbers may be negative (two's complement). */
@@ -32,6 +32,8 @@ const ARGS = Field.ARGS >> 2;
  */
 export class Tape {
   readonly arch: Arch;
+  private readonly numbers: ReadonlyMap<SyscallName, number>;
+  private draft: Draft;
   private code: Code;
   private data: DataSegment;
   private steps: Step[] = [];
@@ -39,10 +41,11 @@ export class Tape {
   private registers = 0;
 
   constructor(arch: Arch = currentArch()) {
-    const { code, data } = takeDraft();
+    this.draft = takeDraft();
     this.arch = arch;
-    this.code = code;
-    this.data = data;
+    this.numbers = syscallNumbersOf(arch);
+    this.code = this.draft.code;
+    this.data = this.draft.data;
   }
 
   /**
@@ -56,13 +59,18 @@ export class Tape {
 
   /** A system call. Its result is the raw one: -errno on failure, which only a path from `on` gets to see. */
   syscall(name: SyscallName, args: readonly Arg[], options?: SyscallOptions): Reg {
-    if (args.length > MAX_ARGS) throw new TapeError(`${name} with ${args.length} arguments`);
     const dst = options?.into ?? this.reg();
-    const at = this.add(Op.SYSCALL, args);
-    this.code.words[at + (Field.TARGET >> 2)] = syscallNumber(name, this.arch);
+    const at = this.call(name, args);
     this.code.hole(4 * at + Field.DST, dst.id);
     if (options?.on !== undefined) this.handle(options.on);
     return dst;
+  }
+
+  /** A system call whose result is of no use: the same, and cheaper. */
+  perform(name: SyscallName, args: readonly Arg[], on?: SyscallOptions['on']): void {
+    const at = this.call(name, args);
+    this.code.words[at] = Op.SYSCALL | (SCRATCH << 8);
+    if (on !== undefined) this.handle(on);
   }
 
   /** A register that is zero until something is put into it. No instruction. */
@@ -91,14 +99,15 @@ export class Tape {
   }
 
   jump(label: Label): void {
-    // Any number has no bits under this mask.
-    this.jumpTo(label, Op.JUMP_MASK, [0, 0]);
+    // No number has a bit under this mask.
+    this.jumpTo(label, this.begin(Op.JUMP_MASK, 2));
   }
 
   /** Jumps if `(reg & mask) == value`. */
   jumpIf(reg: Reg, mask: number | bigint | Reg, value: number | bigint | Reg, label: Label): void {
-    const at = this.jumpTo(label, Op.JUMP_MASK, [mask, value]);
+    const at = this.add(Op.JUMP_MASK, [mask, value]);
     this.code.hole(4 * at + Field.A, reg.id);
+    this.jumpTo(label, at);
   }
 
   jumpIfEqual(reg: Reg, value: number | bigint | Reg, label: Label): void {
@@ -173,9 +182,9 @@ export class Tape {
   }
 
   /** A kernel struct from src/linux/structs*.ts, its pointers included. */
-  struct(encoded: EncodedStruct<DataRef>): DataRef {
-    const ref = this.bytes(encoded.bytes);
-    for (const { offset, to } of encoded.pointers) this.data.point(ref.at(offset, 8), to);
+  struct({ bytes, pointers }: EncodedStruct<DataRef>): DataRef {
+    const ref = this.bytes(bytes);
+    if (pointers.length > 0) for (const { offset, to } of pointers) this.data.point(ref.at(offset, 8), to);
     return ref;
   }
 
@@ -188,12 +197,12 @@ export class Tape {
 
   /** The finished tape. A program that runs off its end halts with 0. Nothing can be added to it any more. */
   assemble(): AssembledTape {
-    const { arch, code, data, steps, labels, registers } = this;
+    const { arch, draft, code, steps, labels, registers } = this;
     const end = code.count;
     const endLabel = labels.some(({ target }) => target === end);
     if (endLabel || (code.lastOp !== Op.HALT && code.lastOp !== Op.FAIL)) this.halt(0);
-    const draft = { code, data };
     const assembled = assemble({ arch, draft, steps, labels, registers });
+    this.draft = CLOSED;
     this.code = CLOSED.code;
     this.data = CLOSED.data;
     this.steps = [];
@@ -201,18 +210,34 @@ export class Tape {
     return assembled;
   }
 
+  private call(name: SyscallName, args: readonly Arg[]): number {
+    if (args.length > MAX_ARGS) throw new TapeError(`${name} with ${args.length} arguments`);
+    const at = this.add(Op.SYSCALL, args);
+    this.code.words[at + (Field.TARGET >> 2)] = this.numbers.get(name)!;
+    return at;
+  }
+
   /** Appends an instruction, without what is only known to the caller; returns its first word. */
   private add(op: number, args: readonly Arg[], width = 0): number {
-    const at = this.code.next();
-    const { words } = this.code;
+    const { length } = args;
+    const at = this.begin(op | (width << 24), length);
     let kinds = 0;
-    for (let index = 0; index < args.length; index++) {
+    for (let index = 0; index < length; index++) {
       kinds |= this.operand(args[index]!, at + ARGS + 2 * index) << (2 * index);
     }
+    this.code.words[at + (Field.KINDS >> 2)] = kinds | (length << 16);
+    return at;
+  }
+
+  /** An instruction whose arguments are zeros so far. */
+  private begin(op: number, nargs: number): number {
+    const { code } = this;
+    const at = code.next();
+    const { words } = code;
     // op, dst, a, b; kinds, nargs; step.
-    words[at] = op | (width << 24);
-    words[at + 1] = kinds | (args.length << 16);
-    words[at + 2] = this.steps.length;
+    words[at] = op;
+    words[at + (Field.KINDS >> 2)] = nargs << 16;
+    words[at + (Field.STEP >> 2)] = this.steps.length;
     return at;
   }
 
@@ -257,15 +282,15 @@ export class Tape {
   }
 
   private onErrno(errno: number, target: Label): void {
-    this.jumpTo(target, Op.ON_ERRNO, [errno]);
+    const at = this.begin(Op.ON_ERRNO, 1);
+    this.code.words[at + ARGS] = errno;
+    this.jumpTo(target, at);
   }
 
-  private jumpTo(label: Label, op: number, args: readonly Arg[]): number {
+  private jumpTo(label: Label, at: number): void {
     if (label.target !== undefined)
       throw new TapeError(`backward jump to ${label.name}: tapes only go forward`);
-    const at = this.add(op, args);
     this.code.hole(4 * at + Field.TARGET, label.id);
-    return at;
   }
 }
 

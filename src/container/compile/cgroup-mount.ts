@@ -54,7 +54,7 @@ function mountHierarchies(program: Program, input: CreateInput, target: Reg, opt
   );
   program.attach(tree, target);
   for (const hierarchy of input.cgroups.hierarchies) {
-    tape.syscall('mkdirat', [tree, hierarchy.folder, 0o755]);
+    tape.perform('mkdirat', [tree, hierarchy.folder, 0o755]);
     const place = tape.syscall('openat', [tree, hierarchy.folder, O_PATH | O_DIRECTORY | O_CLOEXEC, 0]);
     const view = own
       ? hierarchyView(program, hierarchy, options)
@@ -65,7 +65,7 @@ function mountHierarchies(program: Program, input: CreateInput, target: Reg, opt
     for (const name of hierarchy.controllers) {
       // Mounted together: each name leads to the folder of both.
       if (name !== hierarchy.folder && hierarchy.controllers.length > 1)
-        tape.syscall('symlinkat', [hierarchy.folder, tree, name]);
+        tape.perform('symlinkat', [hierarchy.folder, tree, name]);
     }
   }
   if ((options.attrSet & MOUNT_ATTR_RDONLY) !== 0) program.setAttributes(tree, { set: MOUNT_ATTR_RDONLY });
@@ -86,10 +86,10 @@ function hierarchyView(program: Program, hierarchy: Hierarchy, options: MountOpt
   const context = tape.syscall('fsopen', ['cgroup', FSOPEN_CLOEXEC]);
   for (const name of hierarchy.controllers) {
     const [key, value] = name.split('=', 2);
-    if (value === undefined) tape.syscall('fsconfig', [context, FSCONFIG_SET_FLAG, name, 0, 0]);
-    else tape.syscall('fsconfig', [context, FSCONFIG_SET_STRING, key ?? '', value, 0]);
+    if (value === undefined) tape.perform('fsconfig', [context, FSCONFIG_SET_FLAG, name, 0, 0]);
+    else tape.perform('fsconfig', [context, FSCONFIG_SET_STRING, key ?? '', value, 0]);
   }
-  tape.syscall('fsconfig', [context, FSCONFIG_CMD_CREATE, 0, 0, 0]);
+  tape.perform('fsconfig', [context, FSCONFIG_CMD_CREATE, 0, 0, 0]);
   const attributes = options.attrSet | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
   const view = tape.syscall('fsmount', [context, FSMOUNT_CLOEXEC, attributes]);
   program.close(context);

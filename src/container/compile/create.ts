@@ -67,7 +67,7 @@ export function compileCreate(input: CreateInput): AssembledTape {
 
   program.step('', 'make the ready pipe');
   const ends = tape.space(8);
-  tape.syscall('pipe2', [ends, O_CLOEXEC]);
+  tape.perform('pipe2', [ends, O_CLOEXEC]);
   const readEnd = tape.load(ends.at(0, 4), 4);
   const writeEnd = tape.load(ends.at(4, 4), 4);
   const sources = openSources(program, input);
@@ -89,8 +89,9 @@ export function compileCreate(input: CreateInput): AssembledTape {
 
   program.step('linux.namespaces', 'clone the init into its namespaces');
   const into = cgroup === undefined ? 0n : CLONE_INTO_CGROUP;
+  const flags = (CLONE_PARENT | newNamespaceFlags(input.spec)) >>> 0;
   const encoded = cloneArgs({
-    flags: BigInt(CLONE_PARENT) | BigInt(newNamespaceFlags(input.spec) >>> 0) | into,
+    flags: into === 0n ? flags : BigInt(flags) | into,
     exitSignal: 0,
   });
   const args = tape.struct(encoded);

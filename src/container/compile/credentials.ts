@@ -16,7 +16,7 @@ import {
   SECCOMP_SET_MODE_FILTER,
 } from '../../linux/constants.ts';
 import { capData, capHeader, rlimit64, sockFprog } from '../../linux/structs.ts';
-import type { Capabilities, Spec } from '../../oci/types.ts';
+import type { Spec } from '../../oci/types.ts';
 import type { Reg } from '../../tape/refs.ts';
 import type { Program } from './program.ts';
 import { listens } from './seccomp-listener.ts';
@@ -27,29 +27,32 @@ export function setLimits(program: Program, spec: Spec): void {
   (spec.process.rlimits ?? []).forEach(({ type, soft, hard }, index) => {
     const number = numberOf(type);
     program.step(`process.rlimits[${index}]`, `set ${type} to ${soft}, at most ${hard}`);
-    tape.syscall('prlimit64', [0, number, tape.struct(rlimit64(BigInt(soft), BigInt(hard))), 0]);
+    tape.perform('prlimit64', [0, number, tape.struct(rlimit64(BigInt(soft), BigInt(hard))), 0]);
   });
 }
 
-/** Sets as bit masks. */
-export interface CapabilitySets {
-  bounding: bigint;
-  effective: bigint;
-  permitted: bigint;
-  inheritable: bigint;
-  ambient: bigint;
+const CAPABILITIES = CAP_LAST_CAP + 1;
+
+/** By the number of a capability: is it in the set? */
+type CapabilitySet = Uint8Array;
+
+function capabilitySet(names: readonly string[] | undefined): CapabilitySet {
+  const set = new Uint8Array(CAPABILITIES);
+  if (names !== undefined)
+    for (let index = 0; index < names.length; index++) set[numberOf(names[index]!)] = 1;
+  return set;
 }
 
-export function capabilitySets(capabilities: Capabilities | undefined): CapabilitySets {
-  const mask = (names: readonly string[] | undefined) =>
-    (names ?? []).reduce((all, name) => all | (1n << BigInt(numberOf(name))), 0n);
-  return {
-    bounding: mask(capabilities?.bounding),
-    effective: mask(capabilities?.effective),
-    permitted: mask(capabilities?.permitted),
-    inheritable: mask(capabilities?.inheritable),
-    ambient: mask(capabilities?.ambient),
-  };
+/** As capset(2) has it. */
+function maskOf(set: CapabilitySet): bigint {
+  let low = 0;
+  let high = 0;
+  for (let capability = 0; capability < CAPABILITIES; capability++) {
+    if (set[capability] === 0) continue;
+    if (capability < 32) low |= 1 << capability;
+    else high |= 1 << (capability - 32);
+  }
+  return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
 }
 
 export function becomeUser(
@@ -60,35 +63,38 @@ export function becomeUser(
 ): void {
   const { tape } = program;
   const { user, noNewPrivileges } = spec.process;
-  const sets = capabilitySets(spec.process.capabilities);
+  const { bounding, effective, permitted, inheritable, ambient } = spec.process.capabilities ?? {};
+  const kept = capabilitySet(bounding);
+  const sets = {
+    effective: maskOf(capabilitySet(effective)),
+    permitted: maskOf(capabilitySet(permitted)),
+    inheritable: maskOf(capabilitySet(inheritable)),
+  };
   program.step('process.capabilities.bounding', 'drop what is not in the bounding set');
-  for (let capability = 0; capability <= CAP_LAST_CAP; capability++) {
-    if ((sets.bounding & (1n << BigInt(capability))) !== 0n) continue;
+  for (let capability = 0; capability < CAPABILITIES; capability++) {
+    if (kept[capability] !== 0) continue;
     const unknown = tape.label('unknown');
     // A kernel that does not know a capability cannot give it either.
-    tape.syscall('prctl', [PR_CAPBSET_DROP, capability, 0, 0, 0], { on: { EINVAL: unknown } });
+    tape.perform('prctl', [PR_CAPBSET_DROP, capability, 0, 0, 0], { EINVAL: unknown });
     tape.place(unknown);
   }
 
   program.step('process.user', `become user ${user.uid}, group ${user.gid}`);
-  tape.syscall('prctl', [PR_SET_KEEPCAPS, 1, 0, 0, 0]);
+  tape.perform('prctl', [PR_SET_KEEPCAPS, 1, 0, 0, 0]);
   const groups = user.additionalGids ?? [];
-  const list = Buffer.alloc(Math.max(groups.length, 1) * 4);
-  groups.forEach((group, index) => {
-    list.writeUInt32LE(group, index * 4);
-  });
+  const list = new Uint8Array(Uint32Array.from(groups.length === 0 ? [0] : groups).buffer);
   // Given up together with the mapping of ids by an ordinary user; then there are none to be dropped either.
   const denied = tape.label('setgroups_denied');
   const mayFail = groups.length === 0 && inUserNamespace(spec);
-  tape.syscall('setgroups', [groups.length, tape.bytes(list)], mayFail ? { on: { EPERM: denied } } : {});
+  tape.perform('setgroups', [groups.length, tape.bytes(list)], mayFail ? { EPERM: denied } : undefined);
   tape.place(denied);
-  tape.syscall('setresgid', [user.gid, user.gid, user.gid]);
-  tape.syscall('setresuid', [user.uid, user.uid, user.uid]);
-  tape.syscall('prctl', [PR_SET_KEEPCAPS, 0, 0, 0, 0]);
+  tape.perform('setresgid', [user.gid, user.gid, user.gid]);
+  tape.perform('setresuid', [user.uid, user.uid, user.uid]);
+  tape.perform('prctl', [PR_SET_KEEPCAPS, 0, 0, 0, 0]);
 
   if (noNewPrivileges === true) {
     program.step('process.noNewPrivileges', 'give up gaining privileges by exec');
-    tape.syscall('prctl', [PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0]);
+    tape.perform('prctl', [PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0]);
   } else if (seccomp !== undefined) {
     // Without no_new_privs loading a filter needs CAP_SYS_ADMIN, so it comes before the last capset (seccomp(2)).
     const interim = sets.permitted | sets.effective | (1n << BigInt(CAP_SYS_ADMIN));
@@ -98,22 +104,21 @@ export function becomeUser(
   setCapabilities(program, sets);
   program.step('process.capabilities.ambient', 'set the ambient capabilities');
   const none = tape.label('no_ambient');
-  tape.syscall('prctl', [PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0], { on: { EINVAL: none } });
+  tape.perform('prctl', [PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0], { EINVAL: none });
   tape.place(none);
-  for (let capability = 0; capability <= CAP_LAST_CAP; capability++) {
-    if ((sets.ambient & (1n << BigInt(capability))) === 0n) continue;
+  const raised = capabilitySet(ambient);
+  for (let capability = 0; capability < CAPABILITIES; capability++) {
+    if (raised[capability] === 0) continue;
     const refused = tape.label('refused');
     // Not permitted or not inheritable: runc ignores it with a warning, and so does the kernel's rule for exec.
-    tape.syscall('prctl', [PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0], {
-      on: { EPERM: refused },
-    });
+    tape.perform('prctl', [PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0], { EPERM: refused });
     tape.place(refused);
   }
 }
 
-function setCapabilities(program: Program, sets: CapabilitySets): void {
+function setCapabilities(program: Program, sets: Parameters<typeof capData>[0]): void {
   program.step('process.capabilities', 'set the effective, permitted and inheritable capabilities');
-  program.tape.syscall('capset', [program.tape.struct(capHeader()), program.tape.struct(capData(sets))]);
+  program.tape.perform('capset', [program.tape.struct(capHeader()), program.tape.struct(capData(sets))]);
 }
 
 /** With SECCOMP_FILTER_FLAG_NEW_LISTENER the call's result is a descriptor: `onListener` says what becomes of it. */
@@ -129,9 +134,12 @@ export function loadFilter(
   if (listens(seccomp)) onListener?.(listener);
 }
 
+/** Those of CAP_… and RLIMIT_…. */
+const numbers = new Map(Object.entries(constants).filter(([name]) => /^(CAP|RLIMIT)_/.test(name)));
+
 /** CAP_CHOWN or RLIMIT_CORE as a number. */
 function numberOf(name: string): number {
-  const value = (constants as Record<string, unknown>)[name];
+  const value = numbers.get(name);
   if (typeof value !== 'number') {
     throw new WherryError('invalid-argument', `${name} is unknown`, {
       path: name.startsWith('CAP_') ? 'process.capabilities' : 'process.rlimits',

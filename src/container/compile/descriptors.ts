@@ -23,11 +23,11 @@ export function placeDescriptors(program: Program, { preserve, streams, slave, k
   const { tape } = program;
   program.step('', 'put the descriptors in their places');
   if (slave !== undefined) {
-    for (const number of [0, 1, 2]) tape.syscall('dup3', [slave, number, 0]);
-    tape.syscall('ioctl', [0, TIOCSCTTY, 0]);
+    for (const number of [0, 1, 2]) tape.perform('dup3', [slave, number, 0]);
+    tape.perform('ioctl', [0, TIOCSCTTY, 0]);
   } else {
     streams.forEach(({ container }, number) => {
-      if (container !== undefined) tape.syscall('dup3', [container, number, 0]);
+      if (container !== undefined) tape.perform('dup3', [container, number, 0]);
     });
   }
   // Moved high first: one of them may lie where another is to go. The ends then stand behind the preserved ones.
@@ -40,12 +40,12 @@ export function placeDescriptors(program: Program, { preserve, streams, slave, k
       '--preserve-fds',
       `hand on descriptor ${3 + index} of the caller, preserved-fd ${index + 1} (of ${preserve})`,
     );
-    tape.syscall('dup3', [PlayerDescriptor.PRESERVED + index, 3 + index, 0]);
+    tape.perform('dup3', [PlayerDescriptor.PRESERVED + index, 3 + index, 0]);
   }
   if (preserve > 0) program.step('', 'put the descriptors in their places');
   moved.forEach((descriptor, index) => {
-    tape.syscall('dup3', [descriptor, first + index, O_CLOEXEC]);
+    tape.perform('dup3', [descriptor, first + index, O_CLOEXEC]);
   });
-  tape.syscall('close_range', [last, MAX_DESCRIPTOR, 0]);
+  tape.perform('close_range', [last, MAX_DESCRIPTOR, 0]);
   return kept.map((_, index) => tape.set(first + index));
 }

@@ -12,8 +12,9 @@ import {
 } from '../../linux/constants.ts';
 import { isBindMount } from '../../oci/mounts.ts';
 import type { LinuxDevice, Mount, Spec } from '../../oci/types.ts';
-import type { Reg } from '../../tape/refs.ts';
-import { components, type Program } from './program.ts';
+import type { Label, Reg } from '../../tape/refs.ts';
+import type { SyscallOptions } from '../../tape/tape.ts';
+import { components, type Program, relative } from './program.ts';
 import { inUserNamespace } from './user-namespace.ts';
 
 const defaultDevices = [
@@ -33,7 +34,7 @@ const links = [
   ['pts/ptmx', 'ptmx'],
 ] as const;
 
-const isDev = ({ destination }: Mount): boolean => components(destination).join('/') === 'dev';
+const isDev = ({ destination }: Mount): boolean => relative(destination) === 'dev';
 
 /** /dev is a filesystem that is mounted anew. */
 export function ownsDev(spec: Spec): boolean {
@@ -86,20 +87,26 @@ type Obstacle = 'EEXIST' | 'any';
 const labels = { EEXIST: 'there', any: 'next' } as const;
 
 function makeNodes({ tape }: Program, dev: Reg, obstacle: Obstacle): void {
-  for (const [name, major, minor] of defaultDevices) {
+  for (let index = 0; index < defaultDevices.length; index++) {
+    const device = defaultDevices[index]!;
     const next = tape.label(labels[obstacle]);
-    const args = [dev, name, S_IFCHR | 0o666, deviceNumber(major, minor)];
-    tape.syscall('mknodat', args, { on: { [obstacle]: next } });
+    const args = [dev, device[0], S_IFCHR | 0o666, deviceNumber(device[1], device[2])];
+    tape.perform('mknodat', args, unless(obstacle, next));
     tape.place(next);
   }
 }
 
 function makeLinks({ tape }: Program, dev: Reg, obstacle: Obstacle): void {
-  for (const [to, name] of links) {
+  for (let index = 0; index < links.length; index++) {
+    const link = links[index]!;
     const next = tape.label(labels[obstacle]);
-    tape.syscall('symlinkat', [to, dev, name], { on: { [obstacle]: next } });
+    tape.perform('symlinkat', [link[0], dev, link[1]], unless(obstacle, next));
     tape.place(next);
   }
+}
+
+function unless(obstacle: Obstacle, next: Label): SyscallOptions['on'] {
+  return obstacle === 'any' ? { any: next } : { EEXIST: next };
 }
 
 /** mknod(2) of a device is nothing that a user namespace's root may do: the host's node is bound instead, as runc does. */

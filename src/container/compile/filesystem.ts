@@ -16,7 +16,12 @@ const FSCONFIG_STRING_MAX = 255;
 
 /** An option does not fit into fsconfig(2); mount(2) may still take it. */
 export function needsText({ parameters }: Pick<MountOptions, 'parameters'>): boolean {
-  return parameters.some(([, value = '']) => Buffer.byteLength(value) > FSCONFIG_STRING_MAX);
+  return parameters.some(([, value]) => value !== undefined && tooLong(value));
+}
+
+function tooLong(value: string): boolean {
+  // No character has more than three bytes for each of its units.
+  return value.length > FSCONFIG_STRING_MAX / 3 && Buffer.byteLength(value) > FSCONFIG_STRING_MAX;
 }
 
 /** fsopen, parameters, fsmount: a mount that is nowhere yet. */
@@ -29,13 +34,13 @@ export function newFilesystem(
 ): Reg {
   const { tape } = program;
   const context = tape.syscall('fsopen', [type, FSOPEN_CLOEXEC]);
-  tape.syscall('fsconfig', [context, FSCONFIG_SET_STRING, 'source', source, 0]);
+  tape.perform('fsconfig', [context, FSCONFIG_SET_STRING, 'source', source, 0]);
   for (const [name, value] of options.parameters) {
     if (value === undefined) {
-      tape.syscall('fsconfig', [context, FSCONFIG_SET_FLAG, name, 0, 0]);
+      tape.perform('fsconfig', [context, FSCONFIG_SET_FLAG, name, 0, 0]);
       continue;
     }
-    if (Buffer.byteLength(value) > FSCONFIG_STRING_MAX) {
+    if (tooLong(value)) {
       throw new WherryError(
         'invalid-argument',
         `${path}.options: ${name} has more than ${FSCONFIG_STRING_MAX} bytes`,
@@ -44,9 +49,9 @@ export function newFilesystem(
         },
       );
     }
-    tape.syscall('fsconfig', [context, FSCONFIG_SET_STRING, name, value, 0]);
+    tape.perform('fsconfig', [context, FSCONFIG_SET_STRING, name, value, 0]);
   }
-  tape.syscall('fsconfig', [context, FSCONFIG_CMD_CREATE, 0, 0, 0]);
+  tape.perform('fsconfig', [context, FSCONFIG_CMD_CREATE, 0, 0, 0]);
   const tree = tape.syscall('fsmount', [context, FSMOUNT_CLOEXEC, options.attrSet]);
   program.close(context);
   return tree;

@@ -1,17 +1,14 @@
 /** The player's own part of a create tape: what is done on the host before the init is cloned. */
-import { dirname } from 'node:path';
 import type { CgroupPlan } from '../../cgroup/plan.ts';
 import type { CgroupWrite } from '../../cgroup/setting.ts';
 import { AT_FDCWD, O_CLOEXEC, O_RDWR, O_WRONLY, S_IFIFO } from '../../linux/constants.ts';
-import type { Reg } from '../../tape/refs.ts';
-import type { SyscallOptions } from '../../tape/tape.ts';
 import { setDeviceProgram } from './cgroup-v2.ts';
 import type { Program } from './program.ts';
 
 /** Modes given below are meant as they stand. Signals are the player's own business: it resets all of them before it plays (hazards A3). */
 export function resetProcess(program: Program): void {
   program.step('', 'reset the umask');
-  program.tape.syscall('umask', [0]);
+  program.tape.perform('umask', [0]);
 }
 
 /** The gate between created and started: an open of this FIFO for reading needs no living partner. */
@@ -27,22 +24,20 @@ export function createCgroup(program: Program, plan: CgroupPlan): void {
     program.step('linux.cgroupsPath', `make the cgroup ${directory}`);
     const there = tape.label('there');
     const orphaned = tape.label('parent_gone');
-    tape.syscall('mkdirat', [AT_FDCWD, directory, 0o755], { on: { EEXIST: there, ENOENT: orphaned } });
+    tape.perform('mkdirat', [AT_FDCWD, directory, 0o755], { EEXIST: there, ENOENT: orphaned });
     tape.jump(there);
     // A parent that was there when this was planned went with the last container of somebody else.
     tape.place(orphaned);
-    const parent = dirname(directory);
-    for (const folder of [dirname(parent), parent, directory]) {
-      const made = tape.label('made');
-      tape.syscall('mkdirat', [AT_FDCWD, folder, 0o755], { on: { EEXIST: made } });
-      tape.place(made);
-    }
+    const parent = above(directory);
+    makeFolder(program, above(parent));
+    makeFolder(program, parent);
+    makeFolder(program, directory);
     tape.place(there);
   }
   for (let index = 0; index < plan.writes.length; ) {
-    const { file, above } = plan.writes[index]!;
-    if (above !== undefined) {
-      writeInherited(program, plan.writes[index++]!, above);
+    const { file, above: ancestors } = plan.writes[index]!;
+    if (ancestors !== undefined) {
+      writeInherited(program, plan.writes[index++]!, ancestors);
       continue;
     }
     // Writes to one file stand together: it is opened once.
@@ -55,6 +50,17 @@ export function createCgroup(program: Program, plan: CgroupPlan): void {
   if (plan.owner !== undefined) giveCgroup(program, plan.owner);
 }
 
+function makeFolder({ tape }: Program, folder: string): void {
+  const made = tape.label('made');
+  tape.perform('mkdirat', [AT_FDCWD, folder, 0o755], { EEXIST: made });
+  tape.place(made);
+}
+
+/** Of an absolute path without needless slashes. */
+function above(path: string): string {
+  return path.slice(0, Math.max(path.lastIndexOf('/'), 1));
+}
+
 /**
  * cpusets.rst: EACCES where the parent does not have it all. It has nothing where its folder went with the last container of somebody
  * else since this was planned, and was made again.
@@ -62,7 +68,7 @@ export function createCgroup(program: Program, plan: CgroupPlan): void {
 function writeInherited(
   program: Program,
   { file, value, field }: CgroupWrite,
-  above: readonly string[],
+  ancestors: readonly string[],
 ): void {
   const { tape } = program;
   program.step(field, `write ${value} to ${file}`);
@@ -71,24 +77,22 @@ function writeInherited(
   const open = (path: string, access: number) =>
     tape.syscall('openat', [AT_FDCWD, path, access | O_CLOEXEC, 0]);
   const descriptor = open(file, O_WRONLY);
-  const write = (to: Reg, options: SyscallOptions = {}) =>
-    tape.syscall('write', [to, value, Buffer.byteLength(value)], options);
-  write(descriptor, { on: { EACCES: refused } });
+  program.write(descriptor, value, { EACCES: refused });
   tape.jump(written);
   tape.place(refused);
   const text = tape.space(8);
-  for (const path of above) {
+  for (const path of ancestors) {
     const parent = open(path, O_RDWR);
     const [empty, filled] = [tape.label('empty'), tape.label('filled')];
     tape.syscall('pread64', [parent, text, 4, 0]);
     tape.jumpIf(tape.load(text, 4), 0xff, '\n'.charCodeAt(0), empty);
     tape.jump(filled);
     tape.place(empty);
-    write(parent);
+    program.write(parent, value);
     tape.place(filled);
     program.close(parent);
   }
-  write(descriptor);
+  program.write(descriptor, value);
   tape.place(written);
   program.close(descriptor);
 }

@@ -71,7 +71,7 @@ export interface Inheritance {
  */
 export function hideFromOthers(program: Program): void {
   program.step('', 'keep other processes from looking into this one');
-  program.tape.syscall('prctl', [PR_SET_DUMPABLE, 0, 0, 0, 0]);
+  program.tape.perform('prctl', [PR_SET_DUMPABLE, 0, 0, 0, 0]);
 }
 
 export function compileInit(program: Program, input: CreateInput, inheritance: Inheritance): void {
@@ -98,7 +98,7 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
   }
   if (inheritance.gate !== undefined) hideFromOthers(program);
   program.step('', 'lead a session of its own');
-  tape.syscall('setsid', []);
+  tape.perform('setsid', []);
   joinAfterClone(program, inheritance.joined);
   let { sources } = inheritance;
   if (inUserNamespace(spec)) {
@@ -149,14 +149,14 @@ export function compileInit(program: Program, input: CreateInput, inheritance: I
   enterFolder(program, spec.process.cwd);
   const found = findProgram(program, spec);
   program.step('process.user.umask', 'set the umask');
-  tape.syscall('umask', [spec.process.user.umask ?? 0o022]);
+  tape.perform('umask', [spec.process.user.umask ?? 0o022]);
 
   if (input.startAtOnce === true) runStartHooks(program, input, start);
   // With a listener the player must be there to take it.
   const early = end !== undefined;
   if (early) loadLate(program, input, onListener);
   program.step('', 'tell the player that the container is created');
-  tape.syscall('write', [ready, 'c', 1]);
+  tape.perform('write', [ready, 'c', 1]);
   program.close(ready);
   if (input.startAtOnce !== true) {
     program.step('', 'wait for start: open the exec FIFO');
@@ -185,7 +185,7 @@ function enterCgroup(program: Program, input: CreateInput): void {
   if (hasNewNamespace(input.spec, 'cgroup')) {
     // After the attach: a cgroup namespace is rooted where its maker is (cgroup_namespaces(7)).
     program.step('linux.namespaces', 'make the cgroup namespace');
-    program.tape.syscall('unshare', [CLONE_NEWCGROUP]);
+    program.tape.perform('unshare', [CLONE_NEWCGROUP]);
   }
 }
 
@@ -200,11 +200,11 @@ function setNames(program: Program, input: CreateInput): void {
   const { hostname, domainname } = input.spec;
   if (hostname !== undefined && hostname !== '') {
     program.step('hostname', `set the hostname ${hostname}`);
-    tape.syscall('sethostname', [hostname, Buffer.byteLength(hostname)]);
+    tape.perform('sethostname', [hostname, Buffer.byteLength(hostname)]);
   }
   if (domainname !== undefined && domainname !== '') {
     program.step('domainname', `set the domain name ${domainname}`);
-    tape.syscall('setdomainname', [domainname, Buffer.byteLength(domainname)]);
+    tape.perform('setdomainname', [domainname, Buffer.byteLength(domainname)]);
   }
 }
 
@@ -218,7 +218,7 @@ function setSysctls(program: Program, input: CreateInput): void {
   for (const [name, value] of entries) {
     program.step(`linux.sysctl.${name}`, `set ${name} to ${value}`);
     const file = tape.syscall('openat', [proc, sysctlPath(name), O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0]);
-    tape.syscall('write', [file, tape.cstr(value), Buffer.byteLength(value)]);
+    program.write(file, value);
     program.close(file);
   }
   program.close(proc);
@@ -242,7 +242,7 @@ function raiseLoopback(program: Program): void {
   const { tape } = program;
   program.step('linux.namespaces', 'bring up the loopback interface');
   const socket = tape.syscall('socket', [AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0]);
-  tape.syscall('ioctl', [socket, SIOCSIFFLAGS, tape.struct(ifreqFlags('lo', IFF_UP))]);
+  tape.perform('ioctl', [socket, SIOCSIFFLAGS, tape.struct(ifreqFlags('lo', IFF_UP))]);
   program.close(socket);
 }
 
@@ -269,9 +269,9 @@ export function giveStreams(program: Program, input: Pick<CreateInput, 'spec' | 
 export function enterFolder(program: Program, cwd: string): void {
   const { tape } = program;
   program.step('process.cwd', `chdir to ${cwd}`);
-  tape.syscall('chdir', [cwd]);
+  tape.perform('chdir', [cwd]);
   const path = tape.space(4096);
-  tape.syscall('getcwd', [path, 4096]);
+  tape.perform('getcwd', [path, 4096]);
   const inside = tape.label('inside');
   tape.jumpIf(tape.load(path.at(0, 4), 4), 0xff, '/'.charCodeAt(0), inside);
   tape.fail('ENOENT');

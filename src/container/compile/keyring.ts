@@ -18,6 +18,6 @@ export function joinKeyring(program: Program, input: { id: string; noNewKeyring?
   const keyring = tape.syscall('keyctl', [KEYCTL_JOIN_SESSION_KEYRING, name], {
     on: { ENOSYS: without, EACCES: without, EDQUOT: without, EPERM: without },
   });
-  tape.syscall('keyctl', [KEYCTL_SETPERM, keyring, PERMISSIONS], { on: { EACCES: without } });
+  tape.perform('keyctl', [KEYCTL_SETPERM, keyring, PERMISSIONS], { EACCES: without });
   tape.place(without);
 }

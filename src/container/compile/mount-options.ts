@@ -40,7 +40,7 @@ export interface MountOptions {
 }
 
 /** Option → [bits set, bits cleared]. MOUNT_ATTR_RELATIME is 0 within MOUNT_ATTR__ATIME. */
-const attributes: Record<string, readonly [number, number]> = {
+const attributes = table<readonly [number, number]>({
   ro: [MOUNT_ATTR_RDONLY, 0],
   rw: [0, MOUNT_ATTR_RDONLY],
   nosuid: [MOUNT_ATTR_NOSUID, 0],
@@ -59,9 +59,9 @@ const attributes: Record<string, readonly [number, number]> = {
   diratime: [0, MOUNT_ATTR_NODIRATIME],
   nosymfollow: [MOUNT_ATTR_NOSYMFOLLOW, 0],
   symfollow: [0, MOUNT_ATTR_NOSYMFOLLOW],
-};
+});
 
-const propagations: Record<string, number> = {
+const propagations = table<number>({
   private: MS_PRIVATE,
   rprivate: MS_PRIVATE | MS_REC,
   shared: MS_SHARED,
@@ -70,10 +70,10 @@ const propagations: Record<string, number> = {
   rslave: MS_SLAVE | MS_REC,
   unbindable: MS_UNBINDABLE,
   runbindable: MS_UNBINDABLE | MS_REC,
-};
+});
 
 /** Flags of the filesystem rather than of the mount: fsconfig(FSCONFIG_SET_FLAG). The undoing words are the default. */
-const filesystemFlags: Record<string, string | undefined> = {
+const filesystemFlags = table<string | undefined>({
   sync: 'sync',
   async: undefined,
   dirsync: 'dirsync',
@@ -87,10 +87,10 @@ const filesystemFlags: Record<string, string | undefined> = {
   remount: undefined,
   iversion: undefined,
   noiversion: undefined,
-};
+});
 
-function attributeOf(option: string): readonly [number, number] | undefined {
-  return Object.hasOwn(attributes, option) ? attributes[option] : undefined;
+function table<T>(entries: Record<string, T>): ReadonlyMap<string, T> {
+  return new Map(Object.entries(entries));
 }
 
 export function parseMountOptions(options: readonly string[]): MountOptions {
@@ -105,41 +105,53 @@ export function parseMountOptions(options: readonly string[]): MountOptions {
     parameters: [],
     copyUp: false,
   };
-  for (const option of options) {
-    const attribute = attributeOf(option);
-    // mount_setattr(2) has one for each of them that applies to the mounts below, too.
-    const tree = option.startsWith('r') && attribute === undefined ? attributeOf(option.slice(1)) : undefined;
-    const propagation = Object.hasOwn(propagations, option) ? propagations[option] : undefined;
-    if (option === 'bind' || option === 'rbind') {
-      parsed.bind = true;
-      parsed.recursive = option === 'rbind';
-    } else if (attribute !== undefined) {
-      const [set, clear] = attribute;
-      // The last word wins, as with mount(8).
-      parsed.attrSet = (parsed.attrSet & ~clear) | set;
-      parsed.attrClear = (parsed.attrClear & ~set) | clear;
-    } else if (tree !== undefined) {
-      const [set, clear] = tree;
-      parsed.treeSet = (parsed.treeSet & ~clear) | set;
-      parsed.treeClear = (parsed.treeClear & ~set) | clear;
-    } else if (option === 'idmap' || option === 'ridmap') {
-      parsed.idmap = option;
-    } else if (/^r?idmap=/.test(option)) {
-      parsed.idmap = option.startsWith('r') ? 'ridmap' : 'idmap';
-      parsed.idmapText = option.slice(option.indexOf('=') + 1);
-    } else if (propagation !== undefined) {
-      parsed.propagation.push(propagation);
-    } else if (Object.hasOwn(filesystemFlags, option)) {
-      const name = filesystemFlags[option];
-      if (name !== undefined) parsed.parameters.push([name, undefined]);
-    } else if (option === 'tmpcopyup') {
-      parsed.copyUp = true;
-    } else if (option !== '') {
-      const equals = option.indexOf('=');
-      parsed.parameters.push(
-        equals < 0 ? [option, undefined] : [option.slice(0, equals), option.slice(equals + 1)],
-      );
-    }
-  }
+  for (let index = 0; index < options.length; index++) parseOption(options[index]!, parsed);
   return parsed;
+}
+
+function parseOption(option: string, parsed: MountOptions): void {
+  const attribute = attributes.get(option);
+  if (attribute !== undefined) {
+    const set = attribute[0];
+    const clear = attribute[1];
+    // The last word wins, as with mount(8).
+    parsed.attrSet = (parsed.attrSet & ~clear) | set;
+    parsed.attrClear = (parsed.attrClear & ~set) | clear;
+    return;
+  }
+  const equals = option.indexOf('=');
+  if (equals < 0 && parseWord(option, parsed)) return;
+  if (option.startsWith('idmap=') || option.startsWith('ridmap=')) {
+    parsed.idmap = option.startsWith('r') ? 'ridmap' : 'idmap';
+    parsed.idmapText = option.slice(equals + 1);
+  } else if (option !== '') {
+    parsed.parameters.push(
+      equals < 0 ? [option, undefined] : [option.slice(0, equals), option.slice(equals + 1)],
+    );
+  }
+}
+
+/** One without a value that is no parameter of the filesystem, or is one that it has under another name. */
+function parseWord(option: string, parsed: MountOptions): boolean {
+  // mount_setattr(2) has one for each attribute that applies to the mounts below, too.
+  const tree = option.startsWith('r') ? attributes.get(option.slice(1)) : undefined;
+  const propagation = propagations.get(option);
+  if (option === 'bind' || option === 'rbind') {
+    parsed.bind = true;
+    parsed.recursive = option === 'rbind';
+  } else if (tree !== undefined) {
+    const [set, clear] = tree;
+    parsed.treeSet = (parsed.treeSet & ~clear) | set;
+    parsed.treeClear = (parsed.treeClear & ~set) | clear;
+  } else if (option === 'idmap' || option === 'ridmap') {
+    parsed.idmap = option;
+  } else if (propagation !== undefined) {
+    parsed.propagation.push(propagation);
+  } else if (filesystemFlags.has(option)) {
+    const name = filesystemFlags.get(option);
+    if (name !== undefined) parsed.parameters.push([name, undefined]);
+  } else if (option === 'tmpcopyup') {
+    parsed.copyUp = true;
+  } else return false;
+  return true;
 }

@@ -25,8 +25,8 @@ import { applyIdMap } from './idmap.ts';
 import type { CreateInput } from './input.ts';
 import { mountByText } from './mount-by-text.ts';
 import { labelQueues, withLabel } from './mount-label.ts';
-import { type MountOptions, parseMountOptions } from './mount-options.ts';
-import { components, type Program } from './program.ts';
+import type { MountOptions } from './mount-options.ts';
+import { type Program, relative } from './program.ts';
 import { type Sources, sourcePath } from './sources.ts';
 
 /** What may be mounted over a file of procfs: files that lxcfs and the like replace (CVE-2019-16884 and its kin). */
@@ -49,9 +49,9 @@ const PLAIN = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS;
 
 export function compileMounts(program: Program, input: CreateInput, sources: Sources): void {
   const mounts = input.spec.mounts ?? [];
-  mounts.forEach((mount, index) => {
-    compileMount(program, input, mount, index, sources);
-  });
+  for (let index = 0; index < mounts.length; index++) {
+    compileMount(program, input, mounts[index]!, index, sources);
+  }
 }
 
 function compileMount(
@@ -62,11 +62,12 @@ function compileMount(
   sources: Sources,
 ): void {
   const path = `mounts[${index}]`;
-  const given = parseMountOptions(mount.options ?? []);
-  const place = components(mount.destination).join('/');
+  const given = sources.options[index]!;
+  const place = relative(mount.destination);
   const type = mount.type ?? (given.bind ? 'bind' : '');
   const binds = given.bind || type === 'bind';
-  const options = binds ? given : { ...given, parameters: withLabel(input.spec, type, given.parameters) };
+  const parameters = binds ? given.parameters : withLabel(input.spec, type, given.parameters);
+  const options = parameters === given.parameters ? given : { ...given, parameters };
   checkPlace(place, type, path);
   if (options.copyUp && type !== 'tmpfs') {
     throw new WherryError('invalid-argument', `${path}.options: tmpcopyup is for a tmpfs only`, {
@@ -91,7 +92,7 @@ function compileMount(
     const target = program.ensure(program.root, mount.destination, 'folder', resolve);
     // While it is filled it is writable.
     const attrSet = options.attrSet & ~(setMode || options.copyUp ? MOUNT_ATTR_RDONLY : 0);
-    const tree = newFilesystem(program, type, mount.source ?? type, { ...options, attrSet }, path);
+    const tree = newFilesystem(program, type, mount.source ?? type, { parameters, attrSet }, path);
     setMode?.(tree);
     if (options.copyUp) {
       const copier = sources.copier ?? openCopier(program, input.libexec, path);
@@ -203,7 +204,7 @@ function bindMount(
 export function ensureLike(program: Program, source: Reg, destination: string): Reg {
   const { tape } = program;
   const stat = tape.space(sizeOf('statx'));
-  tape.syscall('statx', [source, '', AT_EMPTY_PATH, STATX_TYPE, stat]);
+  tape.perform('statx', [source, '', AT_EMPTY_PATH, STATX_TYPE, stat]);
   const mode = tape.load(stat.at(fieldOf('statx', 'stx_mode')[0], 4), 4);
   const folder = tape.label('folder');
   const done = tape.label('placed');

@@ -71,14 +71,11 @@ function checkCandidate(
   const absent = only
     ? {}
     : { ENOENT: next, ENOTDIR: next, EACCES: refused, ELOOP: next, ENAMETOOLONG: next };
-  tape.syscall('statx', [AT_FDCWD, candidate, 0, STATX_TYPE, stat], { on: absent });
+  tape.perform('statx', [AT_FDCWD, candidate, 0, STATX_TYPE, stat], absent);
   const mode = tape.load(stat.at(fieldOf('statx', 'stx_mode')[0], 4), 4);
   tape.jumpIf(mode, S_IFMT, S_IFDIR, refused);
-  tape.syscall(
-    'faccessat2',
-    [AT_FDCWD, candidate, X_OK, AT_EACCESS],
-    only ? { on: { EACCES: refused } } : { on: { any: refused } },
-  );
+  const unfit = only ? { EACCES: refused } : { any: refused };
+  tape.perform('faccessat2', [AT_FDCWD, candidate, X_OK, AT_EACCESS], unfit);
   tape.set(candidate, found);
   tape.jump(ready);
   tape.place(refused);

@@ -25,27 +25,30 @@ import { type SyscallOptions, Tape } from '../../tape/tape.ts';
 /** Permissions of folders that are made for mount targets. */
 const MADE_FOLDER = 0o755;
 const MADE_FILE = 0o644;
+const HERE = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
 
 export class Program {
   readonly tape = new Tape();
   /** The container's root filesystem, once it is attached: every path below it starts here. */
   root: Reg = this.tape.reg('root');
 
-  readonly #hows = new Map<string, DataRef>();
+  readonly #hows: { flags: number; mode: number; resolve: number; ref: DataRef }[] = [];
+  readonly #attributes: { set: number; clear: number; propagation: number; ref: DataRef }[] = [];
 
   step(path: string, does: string): void {
     this.tape.step(path, does);
   }
 
   /** struct open_how; equal ones share one place, the kernel only reads it. */
-  openHow(flags: number, mode = 0, resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS): [DataRef, number] {
-    const key = `${flags},${mode},${resolve}`;
-    let ref = this.#hows.get(key);
-    if (ref === undefined) {
-      ref = this.tape.struct(openHow(flags | O_CLOEXEC, resolve, mode));
-      this.#hows.set(key, ref);
+  openHow(flags: number, mode = 0, resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS): DataRef {
+    const known = this.#hows;
+    for (let index = 0; index < known.length; index++) {
+      const how = known[index]!;
+      if (how.flags === flags && how.mode === mode && how.resolve === resolve) return how.ref;
     }
-    return [ref, ref.length];
+    const ref = this.tape.struct(openHow(flags | O_CLOEXEC, resolve, mode));
+    known.push({ flags, mode, resolve, ref });
+    return ref;
   }
 
   /** openat2 below a directory descriptor, never leaving it (RESOLVE_IN_ROOT, no magic links): hazards A6, oci-peers 4.1 row 5. */
@@ -53,17 +56,14 @@ export class Program {
     root: Reg,
     path: string,
     flags: number,
-    options: SyscallOptions & { mode?: number; resolve?: number } = {},
+    options?: SyscallOptions & { mode?: number; resolve?: number },
   ): Reg {
-    const [how, size] = this.openHow(flags, options.mode ?? 0, options.resolve);
-    return this.tape.syscall('openat2', [root, relative(path), how, size], {
-      into: options.into,
-      on: options.on,
-    });
+    const how = this.openHow(flags, options?.mode, options?.resolve);
+    return this.tape.syscall('openat2', [root, relative(path), how, how.length], options);
   }
 
   close(descriptor: Reg): void {
-    this.tape.syscall('close', [descriptor]);
+    this.tape.perform('close', [descriptor]);
   }
 
   /**
@@ -81,15 +81,17 @@ export class Program {
     tape.place(missing);
     const names = components(path);
     let parent = root;
-    names.forEach((name, index) => {
+    let prefix = '';
+    for (let index = 0; index < names.length; index++) {
+      const name = names[index]!;
       const last = index === names.length - 1;
-      const prefix = names.slice(0, index + 1).join('/');
+      prefix = index === 0 ? name : `${prefix}/${name}`;
       if (last && kind === 'file') {
-        const [how, size] = this.openHow(O_CREAT | O_WRONLY | O_NOFOLLOW, MADE_FILE);
-        const made = tape.syscall('openat2', [parent, name, how, size]);
+        const how = this.openHow(O_CREAT | O_WRONLY | O_NOFOLLOW, MADE_FILE);
+        const made = tape.syscall('openat2', [parent, name, how, how.length]);
         this.close(made);
         this.openInRoot(root, prefix, O_PATH, { into: target, resolve });
-        return;
+        break;
       }
       const folder = last ? target : tape.reg();
       const make = tape.label('make');
@@ -98,23 +100,19 @@ export class Program {
       this.openInRoot(root, prefix, O_PATH | O_DIRECTORY, { into: folder, on: { ENOENT: make }, resolve });
       tape.jump(found);
       tape.place(make);
-      tape.syscall('mkdirat', [parent, name, MADE_FOLDER], { on: { EEXIST: made } });
+      tape.perform('mkdirat', [parent, name, MADE_FOLDER], { EEXIST: made });
       tape.place(made);
       this.openInRoot(root, prefix, O_PATH | O_DIRECTORY, { into: folder, resolve });
       tape.place(found);
       parent = folder;
-    });
+    }
     tape.place(have);
     return target;
   }
 
   /** Attaches a detached mount at a place that is given by its descriptor. */
-  attach(mount: Reg, target: Reg, options: SyscallOptions = {}): void {
-    this.tape.syscall(
-      'move_mount',
-      [mount, '', target, '', MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH],
-      options,
-    );
+  attach(mount: Reg, target: Reg, options?: SyscallOptions): void {
+    this.tape.perform('move_mount', [mount, '', target, '', HERE], options?.on);
   }
 
   /** mount_setattr on a mount that a descriptor stands for. */
@@ -123,14 +121,27 @@ export class Program {
     attributes: { set?: number; clear?: number; propagation?: number },
     recursive = false,
   ): void {
-    const encoded = mountAttr(attributes.set ?? 0, attributes.clear, attributes.propagation);
-    this.tape.syscall('mount_setattr', [
-      mount,
-      '',
-      AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0),
-      this.tape.struct(encoded),
-      encoded.bytes.length,
-    ]);
+    const attr = this.#mountAttr(attributes.set ?? 0, attributes.clear ?? 0, attributes.propagation ?? 0);
+    const flags = AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0);
+    this.tape.perform('mount_setattr', [mount, '', flags, attr, attr.length]);
+  }
+
+  /** struct mount_attr; shared like open_how. */
+  #mountAttr(set: number, clear: number, propagation: number): DataRef {
+    const known = this.#attributes;
+    for (let index = 0; index < known.length; index++) {
+      const attr = known[index]!;
+      if (attr.set === set && attr.clear === clear && attr.propagation === propagation) return attr.ref;
+    }
+    const ref = this.tape.struct(mountAttr(set, clear, propagation));
+    known.push({ set, clear, propagation, ref });
+    return ref;
+  }
+
+  /** Writes a text with one write(2). */
+  write(file: Reg | number, text: string, on?: SyscallOptions['on']): void {
+    const ref = this.tape.cstr(text);
+    this.tape.perform('write', [file, ref, ref.length - 1], on);
   }
 
   /** Opens a small kernel file, writes values to it, one write each, and closes it. Tolerated errnos are no failure. */
@@ -146,11 +157,11 @@ export class Program {
     const file = tape.syscall('openat', [AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0], {
       on: tolerate(first.mayFail, done),
     });
-    for (const entry of values) {
-      const { value, field, mayFail } = entry;
-      if (entry !== first) this.step(field, `write ${value} to ${path}`);
+    for (let index = 0; index < values.length; index++) {
+      const { value, field, mayFail } = values[index]!;
+      if (index > 0) this.step(field, `write ${value} to ${path}`);
       const next = tape.label('next');
-      tape.syscall('write', [file, value, Buffer.byteLength(value)], { on: tolerate(mayFail, next) });
+      this.write(file, value, tolerate(mayFail, next));
       tape.place(next);
     }
     this.close(file);
@@ -163,17 +174,35 @@ export class Program {
 }
 
 function tolerate(errnos: readonly string[] | undefined, label: Label): SyscallOptions['on'] {
-  return Object.fromEntries((errnos ?? []).map((errno) => [errno, label]));
+  if (errnos === undefined || errnos.length === 0) return undefined;
+  return Object.fromEntries(errnos.map((errno) => [errno, label]));
 }
+
+const SLASH = '/'.charCodeAt(0);
+const DOT = '.'.charCodeAt(0);
 
 /** Path without leading slashes and dots, '' never: the root itself is '.'. */
 export function relative(path: string): string {
+  const plain = withoutSlash(path);
+  if (plain !== undefined) return plain;
   const joined = components(path).join('/');
   return joined === '' ? '.' : joined;
 }
 
+/** Of a path that has nothing to be dropped or resolved but one slash at its beginning: what `components` would give, joined. */
+function withoutSlash(path: string): string | undefined {
+  const first = path.charCodeAt(0);
+  const last = path.charCodeAt(path.length - 1);
+  const plain =
+    path.length > 1 && last !== SLASH && first !== DOT && !path.includes('//') && !path.includes('/.');
+  if (!plain) return undefined;
+  return first === SLASH ? path.slice(1) : path;
+}
+
 /** Names of a path; '.' and empty ones are dropped, '..' is resolved against what stands before (the root has no parent). */
 export function components(path: string): string[] {
+  const plain = withoutSlash(path);
+  if (plain !== undefined) return plain.split('/');
   const names: string[] = [];
   for (const name of path.split('/')) {
     if (name === '' || name === '.') continue;

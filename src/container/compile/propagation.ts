@@ -29,7 +29,7 @@ export function cutOffHost(program: Program, spec: Spec): void {
   program.step('linux.rootfsPropagation', 'cut the mounts off from the host');
   const peers = keepsPeers(spec);
   const attributes = mountAttr(0, 0, peers ? MS_PRIVATE : MS_SLAVE);
-  tape.syscall('mount_setattr', [
+  tape.perform('mount_setattr', [
     AT_FDCWD,
     '/',
     peers ? 0 : AT_RECURSIVE,

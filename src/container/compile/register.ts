@@ -77,20 +77,23 @@ function endsOf([stdin, stdout, stderr]: readonly OpenStream[]): End[] {
 export function giveToKeel(program: Program, token: bigint, all: readonly End[], sender?: Reg): void {
   const { tape } = program;
   const ends = all.filter((end): end is [number, Reg] => end[1] !== undefined);
-  const body = Buffer.alloc(32);
-  body.writeBigUInt64LE(token, 0);
-  body.writeUInt32LE(ends.length, 8);
-  ends.forEach(([kind], index) => {
-    body.writeUInt8(kind, 16 + index);
-  });
-  const rights = scmRights(ends.map(() => 0));
-  const credentials = sender === undefined ? undefined : scmCredentials();
-  const length = rights.bytes.length + (credentials?.bytes.length ?? 0);
-  const control = tape.bytes(Buffer.concat([rights.bytes, credentials?.bytes ?? Buffer.alloc(0)]));
-  if (sender !== undefined) tape.store(sender, control.at(scmRightsOffset(0) + rights.bytes.length, 4), 4);
-  ends.forEach(([, descriptor], index) => {
+  const body = new Uint8Array(32);
+  const view = new DataView(body.buffer);
+  view.setBigUint64(0, token, true);
+  body[8] = ends.length;
+  const rights = scmRights(ends.map(() => 0)).bytes;
+  const credentials = sender === undefined ? undefined : scmCredentials().bytes;
+  const length = rights.length + (credentials?.length ?? 0);
+  const whole = new Uint8Array(length);
+  whole.set(rights);
+  if (credentials !== undefined) whole.set(credentials, rights.length);
+  const control = tape.bytes(whole);
+  if (sender !== undefined) tape.store(sender, control.at(scmRightsOffset(0) + rights.length, 4), 4);
+  for (let index = 0; index < ends.length; index++) {
+    const [kind, descriptor] = ends[index]!;
+    body[16 + index] = kind;
     tape.store(descriptor, control.at(scmRightsOffset(index), 4), 4);
-  });
+  }
   const message = tape.struct(
     msghdr({
       iov: tape.struct(iovecs([{ at: tape.bytes(body), length: body.length }])),
@@ -98,5 +101,5 @@ export function giveToKeel(program: Program, token: bigint, all: readonly End[],
       control: { at: control, length },
     }),
   );
-  tape.syscall('sendmsg', [PlayerDescriptor.REGISTRATION, message, MSG_NOSIGNAL]);
+  tape.perform('sendmsg', [PlayerDescriptor.REGISTRATION, message, MSG_NOSIGNAL]);
 }

@@ -47,7 +47,7 @@ export function compileRemove(input: RemoveInput): AssembledTape {
     if (input.waitForTheLast === true) waitUntilEmpty(program, directory);
     program.step('linux.cgroupsPath', `remove the cgroup ${directory}`);
     const gone = tape.label('gone');
-    tape.syscall('unlinkat', [AT_FDCWD, directory, AT_REMOVEDIR], { on: { ENOENT: gone } });
+    tape.perform('unlinkat', [AT_FDCWD, directory, AT_REMOVEDIR], { ENOENT: gone });
     tape.place(gone);
   }
   for (const group of input.resctrl ?? []) {

@@ -116,9 +116,9 @@ export function enterRoot(program: Program, input: CreateInput): void {
     program.setAttributes(program.root, { set: MOUNT_ATTR_RDONLY });
   }
   program.step('root.path', 'make it the root');
-  tape.syscall('fchdir', [program.root]);
+  tape.perform('fchdir', [program.root]);
   if (!hasMountNamespace(spec)) {
-    tape.syscall('chroot', ['.']);
+    tape.perform('chroot', ['.']);
   } else if (input.noPivotRoot === true) {
     if (hooksLookForIt(spec)) {
       const top = tape.syscall('openat', [AT_FDCWD, '/', O_PATH | O_DIRECTORY | O_CLOEXEC, 0]);
@@ -128,18 +128,18 @@ export function enterRoot(program: Program, input: CreateInput): void {
       tape.place(there);
       program.close(top);
     }
-    tape.syscall('chroot', ['.']);
+    tape.perform('chroot', ['.']);
   } else {
     const peers = keepsPeers(spec);
     const host = peers
       ? tape.syscall('openat', [AT_FDCWD, '/', O_PATH | O_DIRECTORY | O_CLOEXEC, 0])
       : undefined;
-    tape.syscall('pivot_root', ['.', '.']);
+    tape.perform('pivot_root', ['.', '.']);
     // What goes away here must not go away on the host.
     if (host !== undefined) program.setAttributes(host, { propagation: MS_SLAVE }, true);
-    tape.syscall('umount2', ['.', MNT_DETACH]);
+    tape.perform('umount2', ['.', MNT_DETACH]);
     if (host !== undefined) program.close(host);
   }
-  tape.syscall('chdir', ['/']);
+  tape.perform('chdir', ['/']);
   propagateRoot(program, spec);
 }

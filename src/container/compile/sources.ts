@@ -13,7 +13,7 @@ import type { Reg } from '../../tape/refs.ts';
 import { openCopier } from './copy-up.ts';
 import { applyIdMap, IdMapNamespaces, idMapOf } from './idmap.ts';
 import type { CreateInput } from './input.ts';
-import { parseMountOptions } from './mount-options.ts';
+import { type MountOptions, parseMountOptions } from './mount-options.ts';
 import type { Program } from './program.ts';
 import { keepsPeers } from './propagation.ts';
 import { inUserNamespace } from './user-namespace.ts';
@@ -25,22 +25,27 @@ export interface Sources {
   trees: Map<number, Reg>;
   /** For mounts of other types: user namespaces with their ids, by index. */
   idMaps: Map<number, Reg>;
+  /** Of each of mounts[]. */
+  options: readonly MountOptions[];
   /** The program that copies, for the option tmpcopyup. */
   copier?: Reg;
 }
 
 export function openSources(program: Program, input: CreateInput): Sources {
   const { spec } = input;
-  const sources: Sources = { trees: new Map(), idMaps: new Map() };
+  const mounts = spec.mounts ?? [];
+  const all = mounts.map(({ options }) => parseMountOptions(options ?? []));
+  const sources: Sources = { trees: new Map(), idMaps: new Map(), options: all };
   const namespaces = new IdMapNamespaces();
   const early = inUserNamespace(spec) && input.unprivileged !== true;
   if (early && input.rootfsOverlay === undefined) {
     program.step('root.path', `attach the root filesystem ${input.rootfs}`);
     sources.root = openTree(program, input, input.rootfs, true);
   }
-  (spec.mounts ?? []).forEach((mount, index) => {
+  for (let index = 0; index < mounts.length; index++) {
+    const mount = mounts[index]!;
+    const options = all[index]!;
     const path = `mounts[${index}]`;
-    const options = parseMountOptions(mount.options ?? []);
     const idMap = idMapOf(mount, options, spec, path);
     const namespace = idMap === undefined ? undefined : namespaces.open(program, idMap, path);
     if (options.copyUp && input.unprivileged !== true) {
@@ -48,9 +53,9 @@ export function openSources(program: Program, input: CreateInput): Sources {
     }
     if (!options.bind && mount.type !== 'bind') {
       if (namespace !== undefined) sources.idMaps.set(index, namespace);
-      return;
+      continue;
     }
-    if (namespace === undefined && !early) return;
+    if (namespace === undefined && !early) continue;
     const source = sourcePath(input, mount.source ?? '');
     program.step(path, `bind ${source} to ${mount.destination}`);
     const tree = openTree(program, input, source, options.recursive);
@@ -59,7 +64,7 @@ export function openSources(program: Program, input: CreateInput): Sources {
       applyIdMap(program, tree, namespace, idMap?.recursive === true);
     }
     sources.trees.set(index, tree);
-  });
+  }
   return sources;
 }
 
