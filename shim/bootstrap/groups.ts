@@ -44,6 +44,8 @@ interface Group extends GroupRecord {
   closing: Promise<void> | undefined;
   /** Open connections that came in by the listener. */
   connections: number;
+  /** It is looked at again in a moment. */
+  lingers?: boolean;
   /** Until what has changed is written down. */
   saving?: NodeJS.Timeout | undefined;
 }
@@ -275,7 +277,10 @@ export class Groups implements TaskGroups {
   private closeIfUnused(group: Group): boolean {
     if (group.closing !== undefined) return true;
     if (!this.isUnused(group)) return false;
+    if (group.lingers === true) return false;
+    group.lingers = true;
     setTimeout(() => {
+      group.lingers = false;
       if (group.closing === undefined && this.isUnused(group)) group.closing = this.unlisten(group);
     }, LINGER_MS);
     return false;

@@ -91,6 +91,8 @@ export class EventQueue {
   }
 
   private async run(): Promise<void> {
+    // The caller of whatever the event tells is answered first.
+    await new Promise((resolve) => setImmediate(resolve));
     let backoff = FIRST_BACKOFF_MS;
     let refusals = 0;
     for (let first = this.queue[0]; first !== undefined && !this.stop.signal.aborted; first = this.queue[0]) {

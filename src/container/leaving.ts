@@ -2,6 +2,7 @@
 import { WherryError } from '../errors.ts';
 import { fault } from '../fault.ts';
 import { SIGKILL } from '../linux/constants.ts';
+import { hasOwnPidNamespace } from './exec-context.ts';
 import { playHooks } from './hooks.ts';
 import type { Keel } from './keel.ts';
 import { logFields } from './key.ts';
@@ -32,6 +33,14 @@ export interface LeavingDependencies {
   log: Logger;
   nextToken(): bigint;
   emit(event: RuntimeEvent): void;
+}
+
+/** keel keeps no streams of a container that had its caller's, and only the ends of FIFOs that the init was given itself. */
+function mayBeCopied({ cleanup, stdio, logger, execContext }: ContainerRecord): boolean {
+  if (cleanup !== undefined) return false;
+  return (
+    stdio.terminal || logger !== undefined || execContext === undefined || !hasOwnPidNamespace(execContext)
+  );
 }
 
 export class Leaving {
@@ -124,8 +133,8 @@ export class Leaving {
     this.#deps.store.remove(record.dir, record.key);
     fault('delete.forgotten');
     const released = this.#deps.keel.release(record.token, record.settings.drainMs ?? DRAIN_MS);
-    // keel keeps no streams of a container that had its caller's.
-    if (record.cleanup === undefined) await released;
+    // What is not copied ends as keel hears of it, which is before it can send on any answer.
+    if (mayBeCopied(record)) await released;
   }
 
   /** Everything is gone already, so a hook that fails is only told (runtime.md, "Lifecycle", step 13). */

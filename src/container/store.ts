@@ -36,9 +36,16 @@ const PAGE = 4096;
 /** Bytes that a state may grow by without asking for room. */
 const SPARE = 512;
 
+/** One for each containerd. */
+const scopeFolders = new Map([['', 'local']]);
+
 /** Folder name of a scope; the empty scope is `local`. */
 export function scopeFolder(scope: string): string {
-  return scope === '' ? 'local' : createHash('sha256').update(scope).digest('hex').slice(0, 16);
+  const known = scopeFolders.get(scope);
+  if (known !== undefined) return known;
+  const name = createHash('sha256').update(scope).digest('hex').slice(0, 16);
+  scopeFolders.set(scope, name);
+  return name;
 }
 
 export class StateStore {

@@ -226,6 +226,11 @@ export class ClientLink implements ClientSession {
   }
 }
 
+function readRlimits(bytes: Buffer): ClientRequest['rlimits'] {
+  const fields = new FieldReader(bytes);
+  return Array.from({ length: RLIMITS }, () => [fields.u64(), fields.u64()] as const);
+}
+
 function readRequest(fields: FieldReader, peer: { pid: number; uid: number; gid: number }): ClientRequest {
   const version = fields.u32();
   if (version !== PROTOCOL_VERSION) {
@@ -258,7 +263,7 @@ function readRequest(fields: FieldReader, peer: { pid: number; uid: number; gid:
     const equals = entry.indexOf('=');
     if (equals > 0) env[entry.slice(0, equals)] = entry.slice(equals + 1);
   }
-  const rlimits = Array.from({ length: RLIMITS }, () => [fields.u64(), fields.u64()] as const);
+  const rlimits = fields.bytes(RLIMITS * 16);
   return {
     pid: peer.pid === 0 ? pid : peer.pid,
     uid: peer.uid,
@@ -272,7 +277,10 @@ function readRequest(fields: FieldReader, peer: { pid: number; uid: number; gid:
     cwd,
     argv,
     env,
-    rlimits,
+    // Only what makes a process asks for them.
+    get rlimits() {
+      return readRlimits(rlimits);
+    },
     oomScoreAdj: fields.i32(),
     nice: fields.i32(),
   };

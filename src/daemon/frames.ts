@@ -108,6 +108,10 @@ export class FieldReader {
     const at = this.#take(length);
     return this.#bytes.toString('utf8', at, at + length);
   }
+  bytes(length: number): Buffer {
+    const at = this.#take(length);
+    return this.#bytes.subarray(at, at + length);
+  }
   rest(): Buffer {
     const at = this.#at;
     this.#at = this.#bytes.length;
