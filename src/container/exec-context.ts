@@ -1,6 +1,6 @@
 /**
- * What execs need of the container's config.json, kept beside state.json: its process (without what was filled in), its
- * namespaces and its seccomp filter as the kernel takes it. The bundle's own config.json may be another one by then.
+ * What execs need of the container's config.json: its process (without what was filled in) and its namespaces, kept in state.json, and its
+ * seccomp filter as the kernel takes it, kept beside it. The bundle's own config.json may be another one by then.
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -37,10 +37,9 @@ interface StoredContext {
   noNewKeyring: boolean;
 }
 
-const CONTEXT = 'process.json';
 const FILTER = 'seccomp.bpf';
 /** What lies of it in a state directory. */
-export const execContextFiles: readonly string[] = [CONTEXT, FILTER];
+export const execContextFiles: readonly string[] = [FILTER];
 
 export function execContextOf(
   spec: Spec,
@@ -54,8 +53,8 @@ export function execContextOf(
   return { process: spec.process, namespaces, personality, memoryPolicy, supervisor, seccomp, noNewKeyring };
 }
 
-/** Two small files on the run folder's tmpfs; written while the create tape plays, so they cost its caller nothing. */
-export async function saveExecContext(dir: string, context: ExecContext): Promise<void> {
+/** The part of it that state.json keeps: JSON with integers that JavaScript has no numbers for. */
+export function execContextText(context: ExecContext): string {
   const { seccomp, process, personality, memoryPolicy, supervisor, noNewKeyring } = context;
   const stored: StoredContext = {
     process,
@@ -66,23 +65,27 @@ export async function saveExecContext(dir: string, context: ExecContext): Promis
     ...(seccomp !== undefined && { seccompFlags: seccomp.flags }),
     noNewKeyring,
   };
-  boundary('context');
-  if (seccomp !== undefined) await writeFile(join(dir, FILTER), seccomp.filter, { mode: 0o600 });
-  boundary('context', 'filter');
-  await writeFile(join(dir, CONTEXT), formatJson(stored), { mode: 0o600 });
-  boundary('context written');
+  return formatJson(stored, '');
 }
 
-/** internal when the files are gone or damaged: then no exec is possible in this container. */
-export async function loadExecContext(dir: string): Promise<ExecContext> {
+/** Where there is one; written while the create tape plays, so it costs its caller nothing. */
+export async function saveFilter(dir: string, { seccomp }: ExecContext): Promise<void> {
+  if (seccomp === undefined) return;
+  boundary('filter');
+  await writeFile(join(dir, FILTER), seccomp.filter, { mode: 0o600 });
+  boundary('filter written');
+}
+
+/** `text` is execContextText's. internal when it or the filter is gone or damaged: then no exec is possible in this container. */
+export async function loadExecContext(dir: string, text: string): Promise<ExecContext> {
   try {
     const { process, namespaces, personality, memoryPolicy, supervisor, seccompFlags, noNewKeyring } =
-      parseJson(await readFile(join(dir, CONTEXT)), CONTEXT) as StoredContext;
+      parseJson(Buffer.from(text), 'state.json') as StoredContext;
     const filter = seccompFlags === undefined ? undefined : await readFile(join(dir, FILTER));
     const seccomp = filter === undefined ? undefined : { filter, flags: seccompFlags ?? 0 };
     return { process, namespaces, personality, memoryPolicy, supervisor, seccomp, noNewKeyring };
   } catch (error) {
-    throw new WherryError('internal', `cannot read ${join(dir, CONTEXT)}: ${String(error)}`, {
+    throw new WherryError('internal', `cannot read what an exec needs from ${dir}: ${String(error)}`, {
       hint: 'the state of this container is damaged: it can run on, but nothing can be executed in it',
       cause: error,
     });

@@ -32,7 +32,7 @@ export async function playExec(
   const { request, token } = exec;
   const { caller } = request;
   await record.registered;
-  record.execContext ??= await loadExecContext(record.dir);
+  record.execContext ??= await loadExecContext(record.dir, record.execText);
   const settled = record.execContext;
   const spec = await withHome(specOf(request, settled), `/proc/${record.pid}/root`, []);
   const tape = compileExec({

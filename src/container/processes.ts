@@ -38,7 +38,7 @@ export class Processes {
 
   /** What an exec needs to know of the container. */
   async context(record: ContainerRecord): Promise<ExecContext> {
-    record.execContext ??= await loadExecContext(record.dir);
+    record.execContext ??= await loadExecContext(record.dir, record.execText);
     return record.execContext;
   }
 

@@ -58,6 +58,8 @@ export interface StoredContainer {
   settings?: ProcessSettings;
   /** Nobody else deletes it: it goes at its end. */
   endsAlone?: boolean;
+  /** What execs need of config.json. */
+  exec?: string;
 }
 
 export interface Updating {
@@ -127,6 +129,8 @@ export class ContainerRecord {
   settings: ProcessSettings = {};
   /** What further processes need of config.json; undefined: not read back yet after a restart. */
   execContext: ExecContext | undefined;
+  /** What state.json keeps of it; '': not yet. */
+  execText = '';
   /** By exec id, in the order in which they were added. */
   readonly execs = new Map<string, ExecRecord>();
   /** While create or start runs: an exit must not be told before them. */
@@ -268,6 +272,7 @@ export class ContainerRecord {
       ...(this.hooks !== undefined && { hooks: this.hooks }),
       ...(Object.keys(this.settings).length > 0 && { settings: this.settings }),
       ...(this.endsAlone && { endsAlone: true }),
+      ...(this.execText !== '' && { exec: this.execText }),
     };
   }
 }

@@ -24,7 +24,7 @@ import { Creation } from './creation.ts';
 import { checkpointContainer } from './criu/checkpoint.ts';
 import type { CheckpointOptions } from './criu/options.ts';
 import { canEndAlone, goes } from './ends-alone.ts';
-import { execContextOf, saveExecContext } from './exec-context.ts';
+import { execContextOf, execContextText, saveFilter } from './exec-context.ts';
 import { Execs } from './execs.ts';
 import { exitStatusOf } from './exit-reason.ts';
 import { Exits } from './exits.ts';
@@ -333,9 +333,8 @@ export class Runtime implements ContainerRuntime {
       fault('create.intent');
       record.execContext = execContextOf(spec, filter, request.noNewKeyring === true);
       // Only an exec under a later wherryd reads it: with its caller beside it a container has mostly ended before that.
-      const saved =
-        request.foreground === undefined ? saveExecContext(dir, record.execContext) : this.#saveSoon(record);
-      saved.catch(() => {});
+      const saved = request.foreground === undefined ? saveFilter(dir, record.execContext) : undefined;
+      saved?.catch(() => {});
       record.filtered = filter !== undefined;
       record.oomKills = oomKills(cgroup.paths, this.#cgroups.mode);
       const atStart = request.restore?.atStart === true;
@@ -349,11 +348,18 @@ export class Runtime implements ContainerRuntime {
         }
       };
       if (atStart) {
+        record.execText = execContextText(record.execContext);
         await this.#creation.beforeRestore(request);
         record.restoreNow = make;
-      } else await make();
+      } else {
+        const made = make();
+        // While that waits for the pool: whoever waits for the create does not wait for this.
+        if (saved !== undefined) record.execText = execContextText(record.execContext);
+        await made;
+      }
       fault('create.played');
       this.#exits.watchOomsSoon(record);
+      if (saved === undefined) this.#saveSoon(record);
       await saved;
       if (record.exit === undefined) record.status = request.startAtOnce === true ? 'running' : 'created';
       record.complete = true;
@@ -739,10 +745,10 @@ export class Runtime implements ContainerRuntime {
     }
   }
 
-  async #saveSoon(record: ContainerRecord): Promise<void> {
+  #saveSoon(record: ContainerRecord): void {
     setTimeout(() => {
-      if (record.exit !== undefined || record.deleting || record.execContext === undefined) return;
-      saveExecContext(record.dir, record.execContext).catch((error: unknown) => {
+      this.#saveExecContext(record).catch((error: unknown) => {
+        record.execText = '';
         // Its folder went while this was written: there will be no exec.
         if (record.deleting || record.exit !== undefined) return;
         this.#log.warn('cannot remember what an exec needs', {
@@ -751,6 +757,14 @@ export class Runtime implements ContainerRuntime {
         });
       });
     }, LATER_MS).unref();
+  }
+
+  async #saveExecContext(record: ContainerRecord): Promise<void> {
+    if (record.execContext === undefined || record.exit !== undefined || !this.#isKept(record)) return;
+    await saveFilter(record.dir, record.execContext);
+    if (record.exit !== undefined || !this.#isKept(record)) return;
+    record.execText = execContextText(record.execContext);
+    this.#store.save(record);
   }
 
   /** Cgroups of containers that name none: the same id in two namespaces must not meet there. */

@@ -277,6 +277,7 @@ function revive(dir: string, stored: StoredContainer): ContainerRecord {
   record.hooks = stored.hooks;
   record.settings = stored.settings ?? {};
   record.endsAlone = stored.endsAlone === true;
+  record.execText = stored.exec ?? '';
   record.exitHeld = false;
   if (stored.pid !== 0)
     record.noteRegistered(stored.pid, BigInt(stored.startTime), BigInt(stored.pidfdInode ?? 0));

@@ -112,10 +112,10 @@ export function parseJson(input: Uint8Array | string, name: string): unknown {
 }
 
 /** JSON text of a value that may hold bigints, indented with tabs as `runc spec` writes it. */
-export function formatJson(value: unknown): string {
+export function formatJson(value: unknown, indent = '\t'): string {
   return JSON.stringify(
     value,
     (_key, member: unknown) => (typeof member === 'bigint' ? rawJson.rawJSON(member.toString()) : member),
-    '\t',
+    indent,
   );
 }
