@@ -25,6 +25,8 @@ export interface SyscallOptions {
 }
 
 const ARGS = Field.ARGS >> 2;
+/** No number has a bit under it. */
+const NO_MASK: readonly Arg[] = [0, 0];
 
 /**
  * Builds a tape. Methods append one instruction each, in the order of the calls, unless they only make an operand.
@@ -99,8 +101,7 @@ export class Tape {
   }
 
   jump(label: Label): void {
-    // No number has a bit under this mask.
-    this.jumpTo(label, this.begin(Op.JUMP_MASK, 2));
+    this.jumpTo(label, this.add(Op.JUMP_MASK, NO_MASK));
   }
 
   /** Jumps if `(reg & mask) == value`. */
@@ -217,60 +218,45 @@ export class Tape {
     return at;
   }
 
-  /** Appends an instruction, without what is only known to the caller; returns its first word. */
+  /**
+   * Appends an instruction, without what is only known to the caller; returns its first word. One function for what a thousand
+   * instructions need: in a daemon's first minutes every call of another costs more than what it does.
+   */
   private add(op: number, args: readonly Arg[], width = 0): number {
-    const { length } = args;
-    const at = this.begin(op | (width << 24), length);
-    let kinds = 0;
-    for (let index = 0; index < length; index++) {
-      kinds |= this.operand(args[index]!, at + ARGS + 2 * index) << (2 * index);
-    }
-    this.code.words[at + (Field.KINDS >> 2)] = kinds | (length << 16);
-    return at;
-  }
-
-  /** An instruction whose arguments are zeros so far. */
-  private begin(op: number, nargs: number): number {
     const { code } = this;
     const at = code.next();
     const { words } = code;
+    const { length } = args;
+    let kinds = 0;
+    for (let index = 0, word = at + ARGS; index < length; index++, word += 2) {
+      const arg = args[index]!;
+      if (typeof arg === 'number') {
+        // Kind.IMMEDIATE is 0. Only the low word of a number that has no more is written: all are zero before.
+        const low = arg | 0;
+        words[word] = low;
+        if (low !== arg) words[word + 1] = highWord(arg);
+        else if (low < 0) words[word + 1] = -1;
+      } else if (typeof arg === 'string') {
+        words[word] = this.data.text(arg);
+        code.text(word);
+        kinds |= Kind.DATA << (2 * index);
+      } else if (typeof arg === 'bigint') {
+        words[word] = Number(BigInt.asIntN(32, arg));
+        words[word + 1] = Number(BigInt.asIntN(32, arg >> 32n));
+      } else {
+        kinds |= arg.kind << (2 * index);
+        if (arg.kind === Kind.REGISTER) code.hole(4 * word, arg.id);
+        else {
+          words[word] = arg.offset;
+          if (arg.kind === Kind.DATA && arg.section === 'strings') code.text(word);
+        }
+      }
+    }
     // op, dst, a, b; kinds, nargs; step.
-    words[at] = op;
-    words[at + (Field.KINDS >> 2)] = nargs << 16;
+    words[at] = op | (width << 24);
+    words[at + (Field.KINDS >> 2)] = kinds | (length << 16);
     words[at + (Field.STEP >> 2)] = this.steps.length;
     return at;
-  }
-
-  /** Writes an argument's two words, as far as they are known and not zero; returns its kind. */
-  private operand(arg: Arg, word: number): number {
-    const { code } = this;
-    if (typeof arg === 'number') {
-      const low = arg | 0;
-      code.words[word] = low;
-      if (low === arg) {
-        if (low < 0) code.words[word + 1] = -1;
-      } else {
-        if (!Number.isSafeInteger(arg)) throw new TapeError(`argument ${arg} is not an integer`);
-        code.words[word + 1] = Math.floor(arg / 2 ** 32);
-      }
-      return Kind.IMMEDIATE;
-    }
-    if (typeof arg === 'string') {
-      code.words[word] = this.data.text(arg);
-      code.text(word);
-      return Kind.DATA;
-    }
-    if (typeof arg === 'bigint') {
-      code.words[word] = Number(BigInt.asIntN(32, arg));
-      code.words[word + 1] = Number(BigInt.asIntN(32, arg >> 32n));
-      return Kind.IMMEDIATE;
-    }
-    if (arg.kind === Kind.REGISTER) code.hole(4 * word, arg.id);
-    else {
-      code.words[word] = arg.offset;
-      if (arg.kind === Kind.DATA && arg.section === 'strings') code.text(word);
-    }
-    return arg.kind;
   }
 
   private handle(on: NonNullable<SyscallOptions['on']>): void {
@@ -282,8 +268,13 @@ export class Tape {
   }
 
   private onErrno(errno: number, target: Label): void {
-    const at = this.begin(Op.ON_ERRNO, 1);
-    this.code.words[at + ARGS] = errno;
+    const { code } = this;
+    const at = code.next();
+    const { words } = code;
+    words[at] = Op.ON_ERRNO;
+    words[at + (Field.KINDS >> 2)] = 1 << 16;
+    words[at + (Field.STEP >> 2)] = this.steps.length;
+    words[at + ARGS] = errno;
     this.jumpTo(target, at);
   }
 
@@ -292,6 +283,11 @@ export class Tape {
       throw new TapeError(`backward jump to ${label.name}: tapes only go forward`);
     this.code.hole(4 * at + Field.TARGET, label.id);
   }
+}
+
+function highWord(value: number): number {
+  if (!Number.isSafeInteger(value)) throw new TapeError(`argument ${value} is not an integer`);
+  return Math.floor(value / 2 ** 32);
 }
 
 function room(ref: DataRef | SharedRef, bytes: number): void {

@@ -10,7 +10,11 @@ import { auditArchitectures, seccompVerdict, type Verdict } from '../../linux/se
 import { type SyscallName, syscallName, syscallNumber } from '../../linux/syscalls.ts';
 import type { Spec } from '../../oci/types.ts';
 import { type AssembledTape, archOf } from '../../tape/assemble.ts';
-import { Field, INSTRUCTION_BYTES, Kind, Op } from '../../tape/format.ts';
+import { INSTRUCTION_WORDS } from '../../tape/code.ts';
+import { Field, Kind, Op } from '../../tape/format.ts';
+
+/** Words of an instruction before its arguments. */
+const ARGS = Field.ARGS >> 2;
 
 const fine = new Set<Verdict['action']>(['allow', 'log']);
 
@@ -22,7 +26,7 @@ export function checkFilter(tape: AssembledTape, filter: Uint8Array, spec: Spec)
   const image = new Instructions(tape.image);
   const { arch } = image;
   const number = (name: SyscallName): number => syscallNumber(name, arch);
-  const load = image.findCall(number('seccomp'));
+  const load = image.findLastCall(number('seccomp'));
   if (load < 0) return;
   const last = image.findLastCall(number('execve'));
   const verdicts = known.get(filter) ?? new Map<string, Verdict>();
@@ -32,10 +36,12 @@ export function checkFilter(tape: AssembledTape, filter: Uint8Array, spec: Spec)
   for (let pc = load + 1; pc <= last; pc++) {
     if (image.op(pc) !== Op.SYSCALL) continue;
     const call = image.target(pc);
-    const args = image.immediates(pc);
-    const key = `${call}:${args.join(',')}`;
-    const verdict = verdicts.get(key) ?? seccompVerdict(filter, auditArchitectures[arch], call, args);
-    verdicts.set(key, verdict);
+    const key = image.key(pc);
+    let verdict = verdicts.get(key);
+    if (verdict === undefined) {
+      verdict = seccompVerdict(filter, auditArchitectures[arch], call, image.immediates(pc));
+      verdicts.set(key, verdict);
+    }
     const harmless =
       fine.has(verdict.action) ||
       (verdict.action === 'notify' && handedOver) ||
@@ -81,65 +87,71 @@ function refusal({ linux, process }: Spec, call: string, verdict: Verdict, step:
 /** The code of a tape without a copy of it: thousands of instructions, and few of them are looked at. */
 class Instructions {
   readonly arch: Arch;
-  readonly #bytes: Buffer;
+  readonly #words: Int32Array;
   readonly #count: number;
   readonly #code: number;
 
   constructor(image: Uint8Array) {
-    this.#bytes = Buffer.from(image.buffer, image.byteOffset, image.byteLength);
-    this.arch = archOf(this.#bytes.readUInt32LE(8)) ?? currentArch();
-    this.#count = this.#bytes.readUInt32LE(12);
-    this.#code = this.#bytes.readUInt32LE(16);
+    this.#words = new Int32Array(image.buffer, image.byteOffset, image.byteLength >> 2);
+    this.arch = archOf(this.#words[2]!) ?? currentArch();
+    this.#count = this.#words[3]!;
+    this.#code = this.#words[4]! >> 2;
   }
 
   op(pc: number): number {
-    return this.#bytes[this.#at(pc) + Field.OP] ?? 0;
+    return this.#words[this.#at(pc)]! & 0xff;
   }
 
   target(pc: number): number {
-    return this.#bytes.readUInt32LE(this.#at(pc) + Field.TARGET);
+    return this.#words[this.#at(pc) + (Field.TARGET >> 2)]!;
   }
 
   step(pc: number): number {
-    return this.#bytes.readUInt32LE(this.#at(pc) + Field.STEP);
+    return this.#words[this.#at(pc) + (Field.STEP >> 2)]!;
   }
 
   /** Arguments; addresses and registers, which no sensible rule asks for, are 0. */
   immediates(pc: number): bigint[] {
     const at = this.#at(pc);
-    const kinds = this.#bytes.readUInt16LE(at + Field.KINDS);
-    const count = this.#bytes.readUInt16LE(at + Field.NARGS);
-    return Array.from({ length: count }, (_, index) =>
-      ((kinds >> (2 * index)) & 3) === Kind.IMMEDIATE
-        ? this.#bytes.readBigUInt64LE(at + Field.ARGS + index * 8)
-        : 0n,
-    );
+    const kinds = this.#words[at + (Field.KINDS >> 2)]!;
+    return Array.from({ length: kinds >> 16 }, (_, index) => {
+      if (((kinds >> (2 * index)) & 3) !== Kind.IMMEDIATE) return 0n;
+      const word = at + ARGS + 2 * index;
+      return (BigInt(this.#words[word + 1]! >>> 0) << 32n) | BigInt(this.#words[word]! >>> 0);
+    });
+  }
+
+  /** The same for calls that are the same to a filter. */
+  key(pc: number): string {
+    const at = this.#at(pc);
+    const words = this.#words;
+    const kinds = words[at + (Field.KINDS >> 2)]!;
+    let key = `${words[at + (Field.TARGET >> 2)]}`;
+    for (let index = 0; index < kinds >> 16; index++) {
+      const word = at + ARGS + 2 * index;
+      if (((kinds >> (2 * index)) & 3) !== Kind.IMMEDIATE) key += ',0,0';
+      else key += `,${words[word]},${words[word + 1]}`;
+    }
+    return key;
   }
 
   /** The tape goes on when the call fails so. */
   handles(pc: number, errno: number): boolean {
     for (let next = pc + 1; next < this.#count && this.op(next) === Op.ON_ERRNO; next++) {
-      const value = Number(this.#bytes.readBigUInt64LE(this.#at(next) + Field.ARGS));
+      const value = this.#words[this.#at(next) + ARGS];
       if (value === 0 || value === errno) return true;
     }
     return false;
   }
 
-  findCall(number: number): number {
-    for (let pc = 0; pc < this.#count; pc++) if (this.#isCall(pc, number)) return pc;
-    return -1;
-  }
-
   findLastCall(number: number): number {
-    for (let pc = this.#count - 1; pc >= 0; pc--) if (this.#isCall(pc, number)) return pc;
+    for (let pc = this.#count - 1; pc >= 0; pc--) {
+      if (this.op(pc) === Op.SYSCALL && this.target(pc) === number) return pc;
+    }
     return -1;
-  }
-
-  #isCall(pc: number, number: number): boolean {
-    return this.op(pc) === Op.SYSCALL && this.target(pc) === number;
   }
 
   #at(pc: number): number {
-    return this.#code + pc * INSTRUCTION_BYTES;
+    return this.#code + pc * INSTRUCTION_WORDS;
   }
 }

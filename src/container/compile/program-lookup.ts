@@ -3,7 +3,7 @@ import { WherryError } from '../../errors.ts';
 import { AT_EACCESS, AT_FDCWD, S_IFDIR, S_IFMT, STATX_TYPE, X_OK } from '../../linux/constants.ts';
 import { fieldOf, sizeOf } from '../../linux/structs-layout.ts';
 import type { Spec } from '../../oci/types.ts';
-import type { DataRef, Reg } from '../../tape/refs.ts';
+import type { DataRef, Label, Reg } from '../../tape/refs.ts';
 import type { Program } from './program.ts';
 
 /** Where to look when env has no PATH, as runc and execvp do. */
@@ -35,9 +35,10 @@ export function findProgram(program: Program, spec: Spec): FoundProgram {
     ? [name]
     : searchPath(env).map((folder) => `${folder === '' ? '.' : folder}/${name}`);
   const denied = tape.reg('denied');
+  const stat = tape.space(sizeOf('statx'));
   for (const candidate of candidates) {
     program.step('process.args[0]', byPath ? `exec: "${name}": stat ${name}` : `look for ${candidate}`);
-    checkCandidate(program, candidate, found, ready, denied, byPath);
+    checkCandidate(program, candidate, { found, ready, denied, stat }, byPath);
   }
   if (!byPath) {
     const missing = tape.label('missing');
@@ -59,15 +60,12 @@ export function findProgram(program: Program, spec: Spec): FoundProgram {
 function checkCandidate(
   program: Program,
   candidate: string,
-  found: Reg,
-  ready: ReturnType<Program['tape']['label']>,
-  denied: Reg,
+  { found, ready, denied, stat }: { found: Reg; ready: Label; denied: Reg; stat: DataRef },
   only: boolean,
 ): void {
   const { tape } = program;
   const next = tape.label('next');
   const refused = tape.label('refused');
-  const stat = tape.space(sizeOf('statx'));
   const absent = only
     ? {}
     : { ENOENT: next, ENOTDIR: next, EACCES: refused, ELOOP: next, ENAMETOOLONG: next };

@@ -60,7 +60,9 @@ export function registerOther(
   program.close(pidfd);
 }
 
-function endsOf([stdin, stdout, stderr]: readonly OpenStream[]): End[] {
+function endsOf(streams: readonly OpenStream[]): End[] {
+  if (streams.length === 0) return [];
+  const [stdin, stdout, stderr] = streams;
   return [
     [EndKind.stdinWriter, stdin?.writer],
     [EndKind.stdinReader, stdin?.source],

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { disassemble } from '../../../src/tape/disassemble.ts';
 import { readImage } from '../../../src/tape/image.ts';
-import { TapeError } from '../../../src/tape/refs.ts';
+import { type Label, TapeError } from '../../../src/tape/refs.ts';
 import { Tape } from '../../../src/tape/tape.ts';
 
 const tapeError = (pattern: RegExp) => (error: unknown) => {
@@ -200,4 +200,20 @@ test('texts that are not ASCII are UTF-8, whatever stands before them', () => {
     const at = Number(image.data.readBigUInt64LE(index * 8));
     assert.deepEqual(image.data.subarray(at, at + ref.length), expected);
   }
+});
+
+test('a call that is performed is one whose result nobody reads', () => {
+  const build = (call: (tape: Tape, on: { ENOENT: Label; any: Label }) => unknown) => {
+    const tape = new Tape();
+    const on = { ENOENT: tape.label('absent'), any: tape.label('any') };
+    call(tape, on);
+    tape.place(on.ENOENT);
+    tape.place(on.any);
+    return Buffer.from(tape.assemble().image);
+  };
+  const args = [-100, 'a', 0o7_0000_0000_0000, 2n ** 63n];
+  assert.deepEqual(
+    build((tape, on) => tape.perform('unlinkat', args, on)),
+    build((tape, on) => tape.syscall('unlinkat', args, { on })),
+  );
 });
