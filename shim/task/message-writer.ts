@@ -19,11 +19,12 @@ export class MessageWriter {
   #bytes = Buffer.allocUnsafeSlow(4096);
   #at = 0;
 
-  /** A copy of what was written since the last time. */
-  finish(): Buffer {
+  /** A copy of what `write` writes of it. */
+  message<T>(of: T, write: (of: T) => void): Buffer {
+    this.#at = 0;
+    write(of);
     const message = Buffer.allocUnsafe(this.#at);
     this.#bytes.copy(message, 0, 0, this.#at);
-    this.#at = 0;
     return message;
   }
 

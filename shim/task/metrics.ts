@@ -24,16 +24,15 @@ export const METRICS_V2 = 'io.containerd.cgroups.v2.Metrics';
 const writer = new MessageWriter();
 
 export function encodeMetrics(stats: CgroupStats): Any {
-  if (stats.version === 1) writeV1(stats);
-  else writeV2(stats);
-  return { typeUrl: stats.version === 1 ? METRICS_V1 : METRICS_V2, value: writer.finish() };
+  return stats.version === 1
+    ? { typeUrl: METRICS_V1, value: writer.message(stats, writeV1) }
+    : { typeUrl: METRICS_V2, value: writer.message(stats, writeV2) };
 }
 
 /** The answer to Stats in one go. */
 export const statsResponse: Codec<StatsResponse> = {
-  encode({ stats }) {
-    inside(1, stats, writeAny);
-    const message = writer.finish();
+  encode(response) {
+    const message = writer.message(response, ({ stats }) => inside(1, stats, writeAny));
     return { finish: () => message };
   },
   decode: (bytes) => StatsResponse.decode(bytes),

@@ -69,8 +69,8 @@ export class CgroupFile {
     } catch (error) {
       // A removed cgroup says ENODEV for good; one made anew under the same name needs a new descriptor.
       if (kept) this.close();
-      this.#wait = RETRY_AFTER;
       if (isOutOfDescriptors(error)) throw error;
+      this.#wait = RETRY_AFTER;
       return undefined;
     } finally {
       if (!kept) closeSync(descriptor);
@@ -89,17 +89,14 @@ export class CgroupFile {
       this.#wait--;
       return -1;
     }
-    this.#wait = RETRY_AFTER;
-    // An exception costs ten times as much, and of v1's names most kernels have the half.
-    if (!existsSync(this.#path)) return -1;
     try {
-      const descriptor = openSync(this.#path, constants.O_RDONLY | constants.O_NOFOLLOW);
-      this.#wait = 0;
-      return descriptor;
+      // An exception costs ten times as much, and of v1's names most kernels have the half.
+      if (existsSync(this.#path)) return openSync(this.#path, constants.O_RDONLY | constants.O_NOFOLLOW);
     } catch (error) {
       if (isOutOfDescriptors(error)) throw error;
-      return -1;
     }
+    this.#wait = RETRY_AFTER;
+    return -1;
   }
 }
 

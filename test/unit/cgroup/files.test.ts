@@ -43,3 +43,22 @@ test('beyond the budget files are read and closed; what is closed may be used by
     rmSync(folder, { recursive: true });
   }
 });
+
+test('a file that is missing is found after some more readings', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'wherry-test-files-'));
+  try {
+    const path = join(folder, 'memory.peak');
+    const file = new CgroupFile(path);
+    assert.equal(file.text(), undefined);
+    writeFileSync(path, '1\n');
+    const readings = Array.from({ length: 20 }, () => file.text()?.length);
+    assert.equal(readings[0], undefined, 'not looked for each time');
+    assert.equal(readings.at(-1), 2);
+    file.close();
+    rmSync(path);
+    assert.equal(file.text(), undefined);
+    file.close();
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});

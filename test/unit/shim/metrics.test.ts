@@ -5,6 +5,7 @@ import { StatsResponse } from '../../../shim/gen/containerd/task/v2/shim.ts';
 import { Metrics } from '../../../shim/gen/io/containerd/cgroups/v1/metrics.ts';
 import { Metrics as MetricsV2 } from '../../../shim/gen/io/containerd/cgroups/v2/metrics.ts';
 import { encodeMetrics, statsResponse } from '../../../shim/task/metrics.ts';
+import type { CgroupStats } from '../../../src/cgroup/stats.ts';
 import '../../support/property-seed.ts';
 
 describe('metrics', () => {
@@ -212,6 +213,14 @@ describe('metrics', () => {
       ),
       { numRuns: 40 },
     );
+  });
+
+  it('that cannot be written leave nothing in the next', () => {
+    const pids = { current: 1n, limit: 2n };
+    const bad = { version: 1, takenAt: new Date(), pids, blkio: { ioTimeRecursive: [{}] } };
+    assert.throws(() => encodeMetrics(bad as unknown as CgroupStats), TypeError);
+    const { value } = encodeMetrics({ version: 1, takenAt: new Date(), pids });
+    assert.equal(value.toString('hex'), '120408011002');
   });
 
   it('are answered as the generated codec would', () => {
