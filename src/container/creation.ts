@@ -60,19 +60,22 @@ export class Creation {
     this.#nextToken = nextToken;
   }
 
-  /** The container stands and waits for its start, or runs (`startAtOnce`), when this resolves. */
+  /** The container stands and waits for its start, or runs (`startAtOnce`), when this resolves. `given`: the specification but for HOME. */
   async play(
     request: CreateRequest,
     record: ContainerRecord,
-    given: Spec,
+    { given, withItsHome }: { given: Spec; withItsHome: Promise<Spec> },
     cgroup: CgroupPlan,
     filter: { filter: Uint8Array; flags: number } | undefined,
   ): Promise<void> {
     const { caller } = request;
     const notify = caller?.notify;
-    const spec = notify === undefined ? given : await prepareNotify(given, record.dir);
-    const resctrl = planResctrl(spec, folderName(request.key.id));
+    const resctrl = planResctrl(given, folderName(request.key.id));
     record.resctrl = resctrl && { tasks: resctrl.tasks, remove: resctrl.remove };
+    // What needs no HOME is made while that is looked for.
+    const next = given.hooks?.poststart === undefined ? this.#nextOf(request, record) : undefined;
+    const homed = await withItsHome;
+    const spec = notify === undefined ? homed : await prepareNotify(homed, record.dir);
     const input: CreateInput = {
       token: record.token,
       id: request.key.id,
@@ -115,7 +118,7 @@ export class Creation {
       deadline: createDeadline(spec.hooks, restore === undefined ? DEADLINE_MS : RESTORE_DEADLINE_MS),
       console: caller?.relayConsole === true,
       preserve: caller?.preserveFds ?? 0,
-      next: spec.hooks?.poststart === undefined ? this.#nextOf(request, record) : undefined,
+      next,
     });
     const error = restore === undefined ? playError(tape, result) : await restore.failure(result);
     if (error !== undefined) throw explainHookError(explainIdError(error, result.page), result.page);

@@ -342,7 +342,7 @@ export class Runtime implements ContainerRuntime {
         const scope = unit === undefined ? undefined : await this.#openScope(unit, record, spec);
         try {
           const rest = atStart ? { ...request, rootfsMounts: [], files: [] } : request;
-          await this.#creation.play(rest, record, await withItsHome, cgroup, filter);
+          await this.#creation.play(rest, record, { given: spec, withItsHome }, cgroup, filter);
         } finally {
           await scope?.leave();
         }
