@@ -161,6 +161,9 @@ static bool obey(void *context, const uint8_t *frame, size_t size)
     case TO_CLIENT_EXIT:
         exit_code = (int)get_u32(&r) & 0xff;
         break;
+    case TO_CLIENT_SOON:
+        prepare(player, registration);
+        break;
     case TO_CLIENT_PLAY: {
         uint32_t flags = get_u32(&r);
         play(flags, r.at, (size_t)(r.end - r.at), player, registration);

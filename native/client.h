@@ -35,6 +35,7 @@ void end_alone(void);
 _Noreturn void run_keel_here(const char *run_dir, bool named); /* daemon start --foreground */
 
 /* client_wait.c */
+void prepare(int player, int registration); /* a tape comes soon: its player is started already */
 void play(uint32_t flags, const uint8_t *image, size_t n, int player, int registration);
 void wait_for(pid_t pid, uint32_t flags);
 bool watch_once(int server); /* waits for something to happen and handles it; true: the server's link is readable */

@@ -28,6 +28,7 @@ static int signals = -1;   /* signalfd; open from the first play on */
 static int console = -1;   /* where the terminal's master arrives */
 static int tape = -1;
 static pid_t player_pid, child;
+static int go = -1; /* where the player waits for its tape */
 static int child_fd = -1, child_status, held_signal;
 static uint32_t child_flags;
 static bool child_done;
@@ -201,6 +202,54 @@ static void read_signals(void)
 
 /* --- orders --- */
 
+static void dismiss(void)
+{
+    if (go < 0)
+        return;
+    kill(player_pid, SIGKILL);
+    waitpid(player_pid, NULL, 0);
+    player_pid = 0;
+    close(tape);
+    close(go);
+    go = -1;
+}
+
+/* What goes wrong here goes wrong again at the play, and is told then. */
+void prepare(int player, int registration)
+{
+    int pipe[2];
+    if (player_pid || pipe2(pipe, O_CLOEXEC) < 0)
+        return;
+    tape = tape_file(NULL, 0);
+    struct spawn s = {.player = player, .tape = tape, .registration = registration, .console = -1, .null = -1,
+                      .go = pipe[0]};
+    player_pid = tape < 0 ? -1 : spawn_player(&s);
+    close(pipe[0]);
+    go = pipe[1];
+    if (player_pid > 0) {
+        atexit(dismiss);
+        return;
+    }
+    player_pid = 0;
+    if (tape >= 0)
+        close(tape);
+    close(go);
+    go = -1;
+}
+
+/* Its end may have come before signals were held. */
+static bool play_prepared(uint32_t flags, const uint8_t *image, size_t n)
+{
+    if (go < 0 || flags || tape_write(tape, image, n) < 0)
+        return false;
+    ssize_t ignored = write(go, "", 1); /* one that has ended is reaped */
+    (void)ignored;
+    close(go);
+    go = -1;
+    reap_children();
+    return true;
+}
+
 void play(uint32_t flags, const uint8_t *image, size_t n, int player, int registration)
 {
     if (flags & PLAY_FLAGS_AFTER_EXIT) {
@@ -217,6 +266,9 @@ void play(uint32_t flags, const uint8_t *image, size_t n, int player, int regist
         return;
     }
     hold_signals();
+    if (play_prepared(flags, image, n))
+        return;
+    dismiss();
     if (flags & PLAY_FLAGS_CONSOLE && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
         fail(1, "cannot make the console socket", strerror(errno));
     if (console >= 0)

@@ -6,8 +6,11 @@
 
 #include <asm/stat.h>
 #include <asm/unistd.h>
+#include <linux/errno.h>
 #include <linux/close_range.h>
 #include <linux/mman.h>
+
+#include "wire.h"
 
 static struct play play;
 
@@ -34,21 +37,40 @@ static void reset_signals(void)
     call(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, (uint64_t)(uintptr_t)standard, 0, sizeof(uint64_t), 0, 0);
 }
 
-static int player(void)
+static long tape_size(void)
 {
     struct stat st;
+    return call(__NR_fstat, TAPE_FD, (uint64_t)(uintptr_t)&st, 0, 0, 0, 0) ? 0 : st.st_size;
+}
 
-    if (call(__NR_fstat, TAPE_FD, (uint64_t)(uintptr_t)&st, 0, 0, 0, 0) != 0 || st.st_size <= TAPE_PAGE)
+/* Started before its tape is made: a byte comes when that is there, the end of the pipe when there will be none. */
+static int wait_for_tape(void)
+{
+    unsigned char go;
+    long n;
+    do
+        n = call(__NR_read, FD_GO, (uint64_t)(uintptr_t)&go, 1, 0, 0, 0);
+    while (n == -EINTR);
+    call(__NR_close, FD_GO, 0, 0, 0, 0, 0);
+    return n == 1;
+}
+
+static int player(void)
+{
+    reset_signals();
+    call(__NR_close_range, TAPE_FD, ~0u, CLOSE_RANGE_CLOEXEC, 0, 0, 0);
+    long size = tape_size();
+    if (size == TAPE_PAGE && wait_for_tape())
+        size = tape_size();
+    if (size <= TAPE_PAGE)
         return PLAY_BAD_TAPE;
     void *page = map(TAPE_PAGE, MAP_SHARED, 0);
-    void *image = map((uint64_t)st.st_size - TAPE_PAGE, MAP_PRIVATE, TAPE_PAGE);
+    void *image = map((uint64_t)size - TAPE_PAGE, MAP_PRIVATE, TAPE_PAGE);
     if (!page || !image)
         return PLAY_BAD_TAPE;
     call(__NR_close, TAPE_FD, 0, 0, 0, 0, 0);
-    call(__NR_close_range, TAPE_FD, ~0u, CLOSE_RANGE_CLOEXEC, 0, 0, 0);
-    if (play_load(&play, page, image, (size_t)st.st_size - TAPE_PAGE) != 0)
+    if (play_load(&play, page, image, (size_t)size - TAPE_PAGE) != 0)
         return PLAY_BAD_TAPE;
-    reset_signals();
     return play_run(&play, 0);
 }
 

@@ -22,11 +22,19 @@ int tape_file(const void *image, size_t len)
         fd = memfd_create("tape", MFD_CLOEXEC);
     if (fd < 0)
         return -errno;
-    if (pwrite(fd, image, len, SHARED_PAGE) == (ssize_t)len)
+    int failed = len ? tape_write(fd, image, len) : ftruncate(fd, SHARED_PAGE) < 0 ? -errno : 0;
+    if (!failed)
         return fd;
-    int failed = errno ? errno : EIO;
     close(fd);
-    return -failed;
+    return failed;
+}
+
+int tape_write(int tape, const void *image, size_t len)
+{
+    errno = 0;
+    if (pwrite(tape, image, len, SHARED_PAGE) == (ssize_t)len)
+        return 0;
+    return errno ? -errno : -EIO;
 }
 
 void tape_failed(int tape, int error)
@@ -69,12 +77,13 @@ int seal_player(const char *path)
 /* Runs in the memory of its parent: system calls only. */
 static _Noreturn void child(const struct spawn *s, pid_t parent)
 {
-    int low = s->preserve > 0 ? FD_PRESERVED + s->preserve : FD_CONSOLE + 1;
+    int low = s->preserve > 0 ? FD_PRESERVED + s->preserve : FD_GO + 1;
     int player = fcntl(s->player, F_DUPFD_CLOEXEC, low);
     int tape = fcntl(s->tape, F_DUPFD_CLOEXEC, low);
     int registration = fcntl(s->registration, F_DUPFD_CLOEXEC, low);
     int console = s->console < 0 ? -1 : fcntl(s->console, F_DUPFD_CLOEXEC, low);
-    if (player < 0 || tape < 0 || registration < 0 || (s->console >= 0 && console < 0))
+    int go = s->go > 0 ? fcntl(s->go, F_DUPFD_CLOEXEC, low) : 0;
+    if (player < 0 || tape < 0 || registration < 0 || (s->console >= 0 && console < 0) || go < 0)
         goto failed;
     for (int i = s->preserve - 1; i >= 0; i--) /* from above: a target may be the source of a later one */
         if (dup2(3 + i, FD_PRESERVED + i) < 0 && errno != EBADF)
@@ -82,6 +91,8 @@ static _Noreturn void child(const struct spawn *s, pid_t parent)
     if (dup2(tape, FD_TAPE) < 0 || dup2(registration, FD_REGISTRATION) < 0)
         goto failed;
     if (console >= 0 && dup2(console, FD_CONSOLE) < 0)
+        goto failed;
+    if (go > 0 && dup2(go, FD_GO) < 0)
         goto failed;
     for (int i = 0; s->null >= 0 && i < 3; i++)
         if (dup2(s->null, i) < 0)

@@ -12,6 +12,7 @@ struct spawn {
     int tape;         /* memfd of tape_file() */
     int registration; /* send side */
     int console;      /* -1: none */
+    int go;           /* read end for a tape without an image yet: a byte comes when that is there; 0: none */
     int null;         /* for 0-2, and a process group of its own; -1: it keeps the starter's */
     int preserve;     /* how many descriptors from 3 on the tape finds from FD_PRESERVED on */
     const struct before *before; /* given back to the player; NULL: nothing is */
@@ -22,6 +23,8 @@ int seal_player(const char *path);
 
 /* A memfd with an empty shared page and the tape's image behind it. -errno on failure. */
 int tape_file(const void *image, size_t len);
+/* The image into one that was made without (len 0). -errno, or 0. */
+int tape_write(int tape, const void *image, size_t len);
 
 /*
  * Starts the player with no signal blocked; never waits for more than its execve.

@@ -59,6 +59,7 @@ enum to_client { /* keel (HELLO) or wherryd to client */
     TO_CLIENT_READ_STDIN = 84,
     TO_CLIENT_RELAY = 85,
     TO_CLIENT_NOTIFY = 86,
+    TO_CLIENT_SOON = 87,
 };
 
 enum connection_kind { CONNECTION_KIND_TTRPC = 1, CONNECTION_KIND_CLIENT = 2 };
@@ -87,7 +88,7 @@ enum stream_end { /* kinds of descriptors in the registration message */
 };
 
 /* Where the player finds what it was given, and the start of the caller's preserved descriptors 3, 4, … */
-enum player_descriptor { FD_TAPE = 3, FD_REGISTRATION = 4, FD_CONSOLE = 5, FD_PRESERVED = 256 };
+enum player_descriptor { FD_TAPE = 3, FD_REGISTRATION = 4, FD_CONSOLE = 5, FD_GO = 6, FD_PRESERVED = 256 };
 
 #define SHARED_PAGE 4096 /* the tape's first page; PLAYED carries its first PLAYED_PAGE bytes */
 #define PLAYED_PAGE 1024

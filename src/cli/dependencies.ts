@@ -19,8 +19,8 @@ export interface CliDependencies {
   paths: { runDir: string };
   /** Builds as each part tells its own; `wherry` is the release. */
   versions: { wherry: string; wherryd: string; keel: string; node: string; libseccomp(): string };
-  /** The command acts from here on: it must not be begun again by the next wherryd when this one dies. */
-  acting(): void;
+  /** The command acts from here on: it must not be begun again by the next wherryd when this one dies. `soon`: it will have a tape played. */
+  acting(soon: boolean): void;
   daemon: {
     status(): Promise<DaemonStatus>;
     /** failed-precondition while containers run, unless forced. Resolves when keel has taken the order. */

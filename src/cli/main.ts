@@ -35,6 +35,7 @@ import { upgradeCommand } from './commands/upgrade.ts';
 import { versionCommand, versionText } from './commands/version.ts';
 import type { CommandCode, CommandContext } from './context.ts';
 import type { CliDependencies } from './dependencies.ts';
+import type { FlagValues } from './flags.ts';
 import type { CommandSpec } from './grammar.ts';
 import { renderCommand, renderOverview } from './help.ts';
 import { type Invocation, parseCommand, parseGlobals, programName } from './parse.ts';
@@ -122,7 +123,7 @@ async function dispatch(session: ClientSession, deps: CliDependencies, report: R
       return 0;
     }
     const { command, flags, args } = invocation;
-    if (command.name !== 'upgrade') deps.acting();
+    if (command.name !== 'upgrade') deps.acting(playsSoon(command.name, flags));
     if (prefixed.has(command.name)) prefix = `${program} ${command.name} failed: `;
     if (command.name === 'exec') {
       prefix = 'exec failed: ';
@@ -135,6 +136,12 @@ async function dispatch(session: ClientSession, deps: CliDependencies, report: R
   } catch (thrown) {
     return statusOf(await tell(thrown, prefix, report, deps));
   }
+}
+
+/** Mostly without a terminal and further descriptors: then the client's player can be started before there is a tape. */
+function playsSoon(command: string, flags: FlagValues): boolean {
+  if (command === 'exec') return !flags.on('tty');
+  return command === 'run' || command === 'create';
 }
 
 /** Commands whose errors begin with a sentence, as in runc. */

@@ -29,7 +29,7 @@ export function cliDependencies(parts: {
     cgroupVersion,
     paths: { runDir },
     versions: { ...versions, node: process.version, libseccomp: libseccompVersion },
-    acting: () => keel.acting(connection),
+    acting: (soon) => keel.acting(connection, soon),
     daemon: {
       upgrade: () => upgrade(keel, connection, request),
       status: () => keel.status(),

@@ -7,7 +7,7 @@ import { WherryError } from '../errors.ts';
 import { boundary } from '../fault.ts';
 import { encodeFrame, FieldReader, type Frame, FrameReader, str, u32, u64 } from './frames.ts';
 import { LinkSocket } from './link-socket.ts';
-import { FromKeel, ToKeel } from './wire.ts';
+import { FromKeel, ToClient, ToKeel } from './wire.ts';
 
 /** A registered init ended. */
 export interface KeelExit {
@@ -156,9 +156,16 @@ export class KeelLink implements PlayHost {
     return (await this.#request(ToKeel.ADOPT, u64(token), u32(pid), u64(startTime))).result;
   }
 
-  /** A client's command begins: it must not be begun again after the death of this process. */
-  acting(connection: bigint): void {
-    this.#write(ToKeel.ACTING, connection);
+  /** A client's command begins: it must not be begun again after the death of this process. `soon`: it will have to play a tape. */
+  acting(connection: bigint, soon: boolean): void {
+    if (!soon) {
+      this.#write(ToKeel.ACTING, connection);
+      return;
+    }
+    boundary('order', ToKeel.ACTING);
+    const word = encodeFrame(ToKeel.CONN_DATA, connection, encodeFrame(ToClient.SOON, 0n));
+    this.#socket.write(Buffer.concat([encodeFrame(ToKeel.ACTING, connection), word]));
+    boundary('ordered', ToKeel.ACTING);
   }
 
   /** In one write with what follows in this turn: mostly the answer of the call that made it. */

@@ -61,6 +61,7 @@ export const ToClient = {
   READ_STDIN: 84,
   RELAY: 85,
   NOTIFY: 86,
+  SOON: 87,
 } as const;
 
 export const ConnectionKind = { TTRPC: 1, CLIENT: 2 } as const;

@@ -2,18 +2,19 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { getPriority } from 'node:os';
 import { test } from 'node:test';
 import type { ClientSession } from '../../../src/cli/session.ts';
 import { ClientLink } from '../../../src/daemon/client-link.ts';
-import { FromKeel, ToKeel, WaitFlags } from '../../../src/daemon/wire.ts';
+import { encodeFrame } from '../../../src/daemon/frames.ts';
+import { FromKeel, ToClient, ToKeel, WaitFlags } from '../../../src/daemon/wire.ts';
 import { kernelHas } from '../../support/kernel.ts';
 import { alive, type Build, builds, Client, Harbour, type Link, until } from './harness.ts';
 import { initTape, plainTape } from './tapes.ts';
 
 /** Every client that comes gets a session, and `run` is told of it as wherryd is. */
-function serve(link: Link, run: (session: ClientSession) => Promise<void>): void {
+function serve(link: Link, run: (session: ClientSession) => Promise<void>, soon = false): void {
   const sessions = new Map<bigint, ClientLink>();
   link.onFrame = (frame) => {
     if (frame.type === FromKeel.CONN_OPEN) {
@@ -25,6 +26,7 @@ function serve(link: Link, run: (session: ClientSession) => Promise<void>): void
       );
       sessions.set(frame.id, session);
       link.send(ToKeel.ACTING, frame.id);
+      if (soon) link.send(ToKeel.CONN_DATA, frame.id, encodeFrame(ToClient.SOON, 0n));
       return true;
     }
     if (frame.type === FromKeel.CONN_DATA) sessions.get(frame.id)?.receive(frame.payload);
@@ -229,6 +231,44 @@ for (const which of Object.keys(builds) as Build[]) {
       ['one', 'one', 'two', 'two'],
       'echoed, and copied',
     );
+  });
+
+  test(`a player that waits for its tape plays it, is not taken for another kind of play, and goes with the client (${which})`, async () => {
+    const { harbour, link } = await Harbour.start(which);
+    await using _ = harbour;
+    const early = new Map<string, number>();
+    const played = new Map<string, number>();
+    const tape = plainTape((tape) => {
+      tape.store(tape.syscall('getpid', []), tape.slot(1), 8);
+      tape.halt(5);
+    });
+    serve(
+      link,
+      async (session) => {
+        const what = session.request.argv[1]!;
+        const { pid } = session.request;
+        const children = () => readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim();
+        await until('its player waits', () => /^\d+$/.test(children()));
+        early.set(what, Number(children()));
+        if (what === 'killed') process.kill(Number(children()), 'SIGKILL');
+        if (what !== 'refused') {
+          const { waitStatus, page } = await session.play(1n, tape, {
+            preserve: what === 'preserve' ? 1 : 0,
+          });
+          assert.equal(waitStatus, what === 'killed' ? 9 : 5 << 8);
+          played.set(what, Number(Buffer.from(page).readBigUInt64LE(136)));
+        }
+        session.exit(3);
+      },
+      true,
+    );
+    for (const what of ['plain', 'preserve', 'refused', 'killed']) {
+      const client = harbour.client([what]);
+      assert.equal(await client.end(), 3, client.stderr);
+      assert.ok(!existsSync(`/proc/${early.get(what)}`), 'it is reaped');
+    }
+    assert.equal(played.get('plain'), early.get('plain'));
+    assert.notEqual(played.get('preserve'), early.get('preserve'));
   });
 
   test(`after the init and the tape behind it the client ends by itself; not before it is asked where that tape fails (${which})`, async () => {
