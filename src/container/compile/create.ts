@@ -51,7 +51,7 @@ export function compileCreate(input: CreateInput): AssembledTape {
   placePlayer(program, input.cgroups, input.settings, input.schedCoreWith);
   if (input.startAtOnce !== true) makeStartGate(program, input.stateDir);
   mountRootfs(program, input.rootfsMounts, `${input.bundle}/rootfs`, 'rootfs');
-  createCgroup(program, input.cgroup);
+  createCgroup(program, input.cgroup, input.cgroups);
   makeResctrlGroup(program, input.resctrl);
   const streams = openStreams(program, input);
   giveStreamsToMapped(program, input, streams);

@@ -1,4 +1,5 @@
 /** The player's own part of a create tape: what is done on the host before the init is cloned. */
+import type { CgroupHost } from '../../cgroup/hierarchy.ts';
 import type { CgroupPlan } from '../../cgroup/plan.ts';
 import type { CgroupWrite } from '../../cgroup/setting.ts';
 import { AT_FDCWD, O_CLOEXEC, O_RDWR, O_WRONLY, S_IFIFO } from '../../linux/constants.ts';
@@ -18,21 +19,13 @@ export function makeStartGate(program: Program, stateDir: string): void {
   tape.syscall('mknodat', [AT_FDCWD, `${stateDir}/exec.fifo`, S_IFIFO | 0o644, 0]);
 }
 
-export function createCgroup(program: Program, plan: CgroupPlan): void {
-  const { tape } = program;
-  for (const directory of plan.create) {
+export function createCgroup(program: Program, plan: CgroupPlan, host?: CgroupHost): void {
+  for (let index = 0; index < plan.create.length; index++) {
+    const directory = plan.create[index]!;
     program.step('linux.cgroupsPath', `make the cgroup ${directory}`);
-    const there = tape.label('there');
-    const orphaned = tape.label('parent_gone');
-    tape.perform('mkdirat', [AT_FDCWD, directory, 0o755], { EEXIST: there, ENOENT: orphaned });
-    tape.jump(there);
-    // A parent that was there when this was planned went with the last container of somebody else.
-    tape.place(orphaned);
     const parent = above(directory);
-    makeFolder(program, above(parent));
-    makeFolder(program, parent);
-    makeFolder(program, directory);
-    tape.place(there);
+    if (isMount(host, parent)) makeFolder(program, directory);
+    else makeBelow(program, parent, directory, isMount(host, above(parent)));
   }
   for (let index = 0; index < plan.writes.length; ) {
     const { file, above: ancestors } = plan.writes[index]!;
@@ -48,6 +41,27 @@ export function createCgroup(program: Program, plan: CgroupPlan): void {
   if (plan.deviceProgram !== undefined && plan.paths[''] !== undefined)
     setDeviceProgram(program, plan.paths[''], plan.deviceProgram);
   if (plan.owner !== undefined) giveCgroup(program, plan.owner);
+}
+
+/** The parent was there when this was planned: it may have gone with the last container of somebody else. */
+function makeBelow(program: Program, parent: string, directory: string, belowMount: boolean): void {
+  const { tape } = program;
+  const there = tape.label('there');
+  const orphaned = tape.label('parent_gone');
+  tape.perform('mkdirat', [AT_FDCWD, directory, 0o755], { EEXIST: there, ENOENT: orphaned });
+  tape.jump(there);
+  tape.place(orphaned);
+  if (!belowMount) makeFolder(program, above(parent));
+  makeFolder(program, parent);
+  makeFolder(program, directory);
+  tape.place(there);
+}
+
+/** It goes with nobody. */
+function isMount(host: CgroupHost | undefined, directory: string): boolean {
+  if (host === undefined) return false;
+  const { unified, hierarchies } = host;
+  return unified?.mountPoint === directory || hierarchies.some(({ mountPoint }) => mountPoint === directory);
 }
 
 function makeFolder({ tape }: Program, folder: string): void {

@@ -94,12 +94,15 @@ export class Program {
         break;
       }
       const folder = last ? target : tape.reg();
-      const make = tape.label('make');
       const made = tape.label('made');
       const found = tape.label('found');
-      this.openInRoot(root, prefix, O_PATH | O_DIRECTORY, { into: folder, on: { ENOENT: make }, resolve });
-      tape.jump(found);
-      tape.place(make);
+      // Of the last one it is known that it is missing.
+      if (!last) {
+        const make = tape.label('make');
+        this.openInRoot(root, prefix, O_PATH | O_DIRECTORY, { into: folder, on: { ENOENT: make }, resolve });
+        tape.jump(found);
+        tape.place(make);
+      }
       tape.perform('mkdirat', [parent, name, MADE_FOLDER], { EEXIST: made });
       tape.place(made);
       this.openInRoot(root, prefix, O_PATH | O_DIRECTORY, { into: folder, resolve });

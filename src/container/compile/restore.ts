@@ -60,7 +60,7 @@ export function compileRestore(input: CreateInput, restore: RestoreInput): Assem
   const { spec, caller } = input;
   resetProcess(program);
   mountRootfs(program, input.rootfsMounts, `${input.bundle}/rootfs`, 'rootfs');
-  createCgroup(program, input.cgroup);
+  createCgroup(program, input.cgroup, input.cgroups);
   for (const file of input.files ?? []) writeText(program, file);
   const streams = openStreams(program, input);
   const descriptors = new Map<number, Reg>();
