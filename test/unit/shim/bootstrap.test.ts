@@ -368,6 +368,25 @@ describe('the socket of a group', () => {
     await until('the end of the socket', () => world.keel.servers.size === 0);
   });
 
+  it('is written down with who has joined it a moment after the Create', async () => {
+    await using world = createWorld();
+    using client = await TtrpcClient.dial(await start(world, 'box'));
+    await create(client, world, 'box');
+    assert.match(socketLines(world)[0] ?? '', /"members":\[\["box","pending"\]\]/);
+    await until('the line', () => /"members":\[\["box","joined"\]\]/.test(socketLines(world)[0] ?? ''));
+  });
+
+  it('knows who has joined it also where that was not written down', async () => {
+    await using world = createWorld();
+    const address = await start(world, 'box');
+    using client = await TtrpcClient.dial(address);
+    await create(client, world, 'box');
+    world.restart();
+    using again = await TtrpcClient.dial(address);
+    await shutdown(again, 'box');
+    assert.match(socketLines(world)[0] ?? '', /"members":\[\["box","joined"\]\],"shutdown":true/);
+  });
+
   it('is remembered by a wherryd that is started anew, and not by one under another keel', async () => {
     await using world = createWorld();
     const address = await start(world, 'box');
