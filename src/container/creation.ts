@@ -21,7 +21,7 @@ import type { ContainerRecord } from './record.ts';
 import type { Removal } from './removal.ts';
 import { planResctrl } from './resctrl.ts';
 import { explainIdError, rootIsUser } from './rootless.ts';
-import { planStdio, type StdioPlan } from './stdio.ts';
+import { planStdio, type StdioPlan, type StreamLooks } from './stdio.ts';
 import type { UserIds } from './subordinate-ids.ts';
 import type { CreateRequest, RootfsOverlay } from './types.ts';
 
@@ -67,6 +67,7 @@ export class Creation {
     { given, withItsHome }: { given: Spec; withItsHome: Promise<Spec> },
     cgroup: CgroupPlan,
     filter: { filter: Uint8Array; flags: number } | undefined,
+    looks?: StreamLooks,
   ): Promise<void> {
     const { caller } = request;
     const notify = caller?.notify;
@@ -85,7 +86,7 @@ export class Creation {
       rootfsMounts: request.rootfsMounts,
       stateDir: record.dir,
       libexec: LIBEXEC,
-      stdio: await this.#planStdio(request, record, spec),
+      stdio: await this.#planStdio(request, record, spec, looks),
       cgroup,
       cgroups: cgroup.unwanted && !hasNewNamespace(spec, 'cgroup') ? noCgroups() : this.#cgroups,
       seccomp: filter,
@@ -153,14 +154,19 @@ export class Creation {
     return { waitFlags, cleanup, onGone: record.endsAlone ? onGone : undefined };
   }
 
-  async #planStdio(request: CreateRequest, record: ContainerRecord, { process }: Spec): Promise<StdioPlan> {
+  async #planStdio(
+    request: CreateRequest,
+    record: ContainerRecord,
+    { process }: Spec,
+    looks: StreamLooks | undefined,
+  ): Promise<StdioPlan> {
     if (request.caller !== undefined) return { kind: 'inherit' };
     const { id, namespace } = request.key;
     const terminal = process.terminal === true;
     // Processes of a pid namespace that is not its own may outlive the init and hold its streams.
     const copied = record.execContext !== undefined && !hasOwnPidNamespace(record.execContext);
     const nextToken = this.#nextToken;
-    const plan = await planStdio(request.stdio, { id, namespace, terminal, copied, nextToken });
+    const plan = await planStdio(request.stdio, { id, namespace, terminal, copied, nextToken, looks });
     if (plan.kind !== 'inherit') record.logger = plan.logger?.token;
     return plan;
   }

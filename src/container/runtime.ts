@@ -50,6 +50,7 @@ import type { ResctrlChange } from './resctrl-update.ts';
 import { ordinaryUser } from './rootless.ts';
 import { type OpenUnit, Scopes } from './scopes.ts';
 import { Starting } from './starting.ts';
+import { lookAtStreams } from './stdio.ts';
 import { StateStore, scopeFolder } from './store.ts';
 import { assertResized } from './streams.ts';
 import type {
@@ -293,6 +294,9 @@ export class Runtime implements ContainerRuntime {
     this.#remember(record);
     let claimed = false;
     let home: Promise<unknown> | undefined;
+    const atStart = request.restore?.atStart === true;
+    // Of a restore that waits for its start they may be others by then.
+    const looks = request.caller === undefined && !atStart ? lookAtStreams(request.stdio) : undefined;
     try {
       const { spec, helpers } = await readSpec(request, this.#asker(request.key));
       record.idHelpers = helpers;
@@ -337,12 +341,11 @@ export class Runtime implements ContainerRuntime {
       saved?.catch(() => {});
       record.filtered = filter !== undefined;
       record.oomKills = oomKills(cgroup.paths, this.#cgroups.mode);
-      const atStart = request.restore?.atStart === true;
       const make = async () => {
         const scope = unit === undefined ? undefined : await this.#openScope(unit, record, spec);
         try {
           const rest = atStart ? { ...request, rootfsMounts: [], files: [] } : request;
-          await this.#creation.play(rest, record, { given: spec, withItsHome }, cgroup, filter);
+          await this.#creation.play(rest, record, { given: spec, withItsHome }, cgroup, filter, looks);
         } finally {
           await scope?.leave();
         }

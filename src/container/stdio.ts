@@ -2,6 +2,7 @@
  * Where a process's standard streams go when a shim's caller names them: '' is /dev/null; a FIFO, a file or a logger's pipe
  * (shim contract section 6). Only decided here; compile/streams.ts opens them.
  */
+import type { Stats } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { WherryError } from '../errors.ts';
 import type { StdioPaths } from './types.ts';
@@ -46,6 +47,24 @@ export interface StdioContext {
   terminal: boolean;
   copied: boolean;
   nextToken(): bigint;
+  /** Of `lookAtStreams`. */
+  looks?: StreamLooks | undefined;
+}
+
+/** By path: what is there, or why that cannot be said. */
+export type StreamLooks = ReadonlyMap<string, Promise<Stats>>;
+
+/** Begins to look what the streams are, beside whatever else must be known before they can be planned. */
+export function lookAtStreams({ stdin, stdout, stderr }: StdioPaths): StreamLooks {
+  const looks = new Map<string, Promise<Stats>>();
+  for (const path of [stdin, stdout, stderr]) {
+    if (!path.startsWith('/') || looks.has(path)) continue;
+    const look = stat(path);
+    // Whoever plans the stream hears of the failure.
+    look.catch(() => {});
+    looks.set(path, look);
+  }
+  return looks;
 }
 
 interface Target {
@@ -57,12 +76,13 @@ interface Target {
 /** invalid-argument with the stream's name as path: an unknown scheme, a path that is not there, what does not go together. */
 export async function planStdio(stdio: StdioPaths, context: StdioContext): Promise<StdioPlan> {
   checkTerminal(stdio, context);
+  const { looks } = context;
   const out = parseTarget('stdout', stdio.stdout);
   const logger = loggerOf(out, context);
   if (stdio.terminal) {
     const [stdin, stdout] = await Promise.all([
-      planStream('stdin', stdio.stdin),
-      logger === undefined ? planStream('stdout', stdio.stdout) : nothing,
+      planStream('stdin', stdio.stdin, looks),
+      logger === undefined ? planStream('stdout', stdio.stdout, looks) : nothing,
     ]);
     for (const [field, { type }] of [
       ['stdin', stdin],
@@ -75,14 +95,14 @@ export async function planStdio(stdio: StdioPaths, context: StdioContext): Promi
   if (logger !== undefined) {
     if (stdio.stderr !== '' && stdio.stderr !== stdio.stdout)
       throw invalid('stderr', 'a logger takes both streams: name the same URI as for stdout');
-    const stdin = await planStream('stdin', stdio.stdin);
+    const stdin = await planStream('stdin', stdio.stdin, looks);
     return { kind: 'paths', stdin, stdout: nothing, stderr: nothing, logger, copied: false };
   }
   const [stdin, stdout, stderr] = await Promise.all([
-    planStream('stdin', stdio.stdin),
-    planStream('stdout', stdio.stdout),
+    planStream('stdin', stdio.stdin, looks),
+    planStream('stdout', stdio.stdout, looks),
     // A file:// takes both streams.
-    planStream('stderr', out?.scheme === 'file' && stdio.stderr === '' ? stdio.stdout : stdio.stderr),
+    planStream('stderr', out?.scheme === 'file' && stdio.stderr === '' ? stdio.stdout : stdio.stderr, looks),
   ]);
   return { kind: 'paths', stdin, stdout, stderr, copied: context.copied };
 }
@@ -133,7 +153,7 @@ function loggerOf(target: Target | undefined, context: StdioContext): LoggerPlan
   };
 }
 
-export async function planStream(field: string, text: string): Promise<StreamTarget> {
+export async function planStream(field: string, text: string, looks?: StreamLooks): Promise<StreamTarget> {
   if (text === '') return nothing;
   const target = parseTarget(field, text);
   if (target?.scheme === 'file') return { type: 'file', path: target.path, create: true };
@@ -141,7 +161,7 @@ export async function planStream(field: string, text: string): Promise<StreamTar
     throw invalid(field, `${target.scheme}:// takes stdout and stderr: name it as stdout`);
   const path = target?.path ?? text;
   try {
-    const found = await stat(path);
+    const found = await (looks?.get(path) ?? stat(path));
     return found.isFIFO() ? { type: 'fifo', path } : { type: 'file', path, create: false };
   } catch (error) {
     throw new WherryError(
