@@ -3,7 +3,9 @@ import { MAX_ALIGN, MAX_IMAGE } from './format.ts';
 import { DataRef, TapeError } from './refs.ts';
 
 const FIRST_BYTES = 16 * 1024;
+/** Of the texts of earlier tapes. */
 const KEPT_TEXTS = 1024;
+const KEPT_BYTES = 256 * 1024;
 
 class Bytes {
   bytes: Uint8Array<ArrayBuffer>;
@@ -128,7 +130,7 @@ export class DataSegment {
     this.earlier += this.strings.length;
     this.data.clear();
     this.strings.clear();
-    if (this.known.size > KEPT_TEXTS || this.earlier > MAX_IMAGE) {
+    if (this.known.size > KEPT_TEXTS || this.earlier > KEPT_BYTES) {
       this.known.clear();
       this.earlier = 0;
     }
