@@ -37,6 +37,7 @@ static bool done; /* our command: what asks us to end ends us */
 /* What was ordered together with a play: to wait for its init, and a tape to play here after the init's end. */
 static bool wait_next;
 static uint32_t wait_next_flags;
+static uint64_t last_init; /* of the play that has ended last */
 static uint8_t *last_tape;
 static size_t last_tape_len;
 static bool last_tape_done; /* and nothing of it has failed */
@@ -70,7 +71,7 @@ static void hold_signals(void)
     sigset_t set;
     if (signals >= 0)
         return;
-    sigfillset(&set);
+    memset(&set, 0xff, sizeof set); /* sigfillset leaves out what the C library uses: SIGRTMIN, in one */
     for (size_t i = 0; i < sizeof not_held / sizeof *not_held; i++)
         sigdelset(&set, not_held[i]);
     sigprocmask(SIG_BLOCK, &set, NULL);
@@ -157,6 +158,13 @@ static int play_here(const uint8_t *image, size_t n)
     return code;
 }
 
+static void play_last(void)
+{
+    if (last_tape_len)
+        last_tape_done = play_here(last_tape, last_tape_len) == 0;
+    last_tape_len = 0;
+}
+
 static void reap_children(void)
 {
     uint8_t page[PLAYED_PAGE] = {0};
@@ -168,13 +176,14 @@ static void reap_children(void)
         close(tape);
         played(status, page);
         bool go_on = wait_next;
-        uint64_t init;
         wait_next = false;
-        memcpy(&init, page + INIT_SLOT, sizeof init);
-        if (status == 0 && init)
-            notify_init((pid_t)init);
-        if (go_on && status == 0 && init)
-            wait_for((pid_t)init, wait_next_flags);
+        memcpy(&last_init, page + INIT_SLOT, sizeof last_init);
+        if (status != 0)
+            last_init = 0;
+        if (last_init)
+            notify_init((pid_t)last_init);
+        if (go_on && last_init)
+            wait_for((pid_t)last_init, wait_next_flags);
         else if (go_on)
             last_tape_len = 0;
     }
@@ -184,9 +193,7 @@ static void reap_children(void)
         if (console >= 0)
             take_master();
         send_frame(FROM_CLIENT_EXITED, &status, sizeof status, NULL, 0);
-        if (last_tape_len)
-            last_tape_done = play_here(last_tape, last_tape_len) == 0;
-        last_tape_len = 0;
+        play_last();
     }
 }
 
@@ -237,16 +244,15 @@ void prepare(int player, int registration)
     go = -1;
 }
 
-/* Its end may have come before signals were held. */
 static bool play_prepared(uint32_t flags, const uint8_t *image, size_t n)
 {
     if (go < 0 || flags || tape_write(tape, image, n) < 0)
         return false;
-    ssize_t ignored = write(go, "", 1); /* one that has ended is reaped */
-    (void)ignored;
+    bool told = write(go, "", 1) == 1;
     close(go);
     go = -1;
-    reap_children();
+    if (!told) /* it ended before signals were held */
+        reap_children();
     return true;
 }
 
@@ -254,10 +260,12 @@ void play(uint32_t flags, const uint8_t *image, size_t n, int player, int regist
 {
     if (flags & PLAY_FLAGS_AFTER_EXIT) {
         free(last_tape);
-        last_tape = wait_next ? malloc(n) : NULL;
+        last_tape = wait_next || child ? malloc(n) : NULL;
         last_tape_len = last_tape ? n : 0;
         if (last_tape)
             memcpy(last_tape, image, n);
+        if (child_done)
+            play_last();
         return;
     }
     int pair[2] = {-1, -1};
@@ -288,6 +296,8 @@ void play(uint32_t flags, const uint8_t *image, size_t n, int player, int regist
 
 void wait_for(pid_t pid, uint32_t flags)
 {
+    if (!pid && !player_pid) /* the play was faster than this frame */
+        pid = (pid_t)last_init;
     if (!pid) {
         wait_next = player_pid != 0;
         wait_next_flags = flags;

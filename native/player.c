@@ -44,10 +44,13 @@ static long tape_size(void)
 }
 
 /* Started before its tape is made: a byte comes when that is there, the end of the pipe when there will be none. */
-static int wait_for_tape(void)
+static int wait_for_tape(uint64_t *waits)
 {
     unsigned char go;
     long n;
+    if (!*waits)
+        return 1;
+    *waits = 0;
     do
         n = call(__NR_read, FD_GO, (uint64_t)(uintptr_t)&go, 1, 0, 0, 0);
     while (n == -EINTR);
@@ -59,14 +62,14 @@ static int player(void)
 {
     reset_signals();
     call(__NR_close_range, TAPE_FD, ~0u, CLOSE_RANGE_CLOEXEC, 0, 0, 0);
+    void *page = tape_size() < TAPE_PAGE ? 0 : map(TAPE_PAGE, MAP_SHARED, 0);
+    if (!page || !wait_for_tape((uint64_t *)((unsigned char *)page + WAITS_SLOT)))
+        return PLAY_BAD_TAPE;
     long size = tape_size();
-    if (size == TAPE_PAGE && wait_for_tape())
-        size = tape_size();
     if (size <= TAPE_PAGE)
         return PLAY_BAD_TAPE;
-    void *page = map(TAPE_PAGE, MAP_SHARED, 0);
     void *image = map((uint64_t)size - TAPE_PAGE, MAP_PRIVATE, TAPE_PAGE);
-    if (!page || !image)
+    if (!image)
         return PLAY_BAD_TAPE;
     call(__NR_close, TAPE_FD, 0, 0, 0, 0, 0);
     if (play_load(&play, page, image, (size_t)size - TAPE_PAGE) != 0)

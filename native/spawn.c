@@ -3,11 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/mount.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
@@ -22,7 +22,8 @@ int tape_file(const void *image, size_t len)
         fd = memfd_create("tape", MFD_CLOEXEC);
     if (fd < 0)
         return -errno;
-    int failed = len ? tape_write(fd, image, len) : ftruncate(fd, SHARED_PAGE) < 0 ? -errno : 0;
+    uint64_t waits = 1;
+    int failed = len ? tape_write(fd, image, len) : pwrite(fd, &waits, sizeof waits, WAITS_SLOT) < 0 ? -errno : 0;
     if (!failed)
         return fd;
     close(fd);

@@ -271,6 +271,18 @@ for (const which of Object.keys(builds) as Build[]) {
     assert.notEqual(played.get('preserve'), early.get('preserve'));
   });
 
+  test(`a play that ends before the order to wait for its init has come loses nothing (${which})`, async () => {
+    const { harbour, link } = await Harbour.start(which);
+    await using _ = harbour;
+    serve(link, async (session) => {
+      const script = 'sleep 0.2; exit 17';
+      const tape = initTape(1n, { args: ['/bin/sh', '-c', script], env: ['PATH=/usr/bin:/bin'] });
+      assert.equal((await session.play(1n, tape, {})).waitStatus, 0);
+      session.exit(exitOf(await session.wait(0, 0)));
+    });
+    assert.equal(await harbour.client(['run']).end(), 17);
+  });
+
   test(`after the init and the tape behind it the client ends by itself; not before it is asked where that tape fails (${which})`, async () => {
     const { harbour, link } = await Harbour.start(which);
     await using _ = harbour;
