@@ -697,7 +697,6 @@ export class Runtime implements ContainerRuntime {
 
   /** At the daemon's end: the folder that held containers' cgroups goes too, if it is empty. */
   close(): void {
-    this.#store.finish();
     this.#ooms.close();
     this.#scopes.close();
     const mounts = [...this.#cgroups.hierarchies, this.#cgroups.unified].flatMap(

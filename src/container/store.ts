@@ -50,9 +50,6 @@ export function scopeFolder(scope: string): string {
 
 export class StateStore {
   readonly #base: string;
-  /** Without a state, and about to go. */
-  readonly #leftovers = new Set<string>();
-  #finishing: NodeJS.Immediate | undefined;
 
   /** `runDir` is the run folder. */
   constructor(runDir: string) {
@@ -65,7 +62,6 @@ export class StateStore {
 
   /** Makes the state directory; `already-exists` when it is there. One elsewhere gets a link, by which `load` finds it. */
   claim(dir: string, key: ContainerKey): void {
-    if (this.#leftovers.has(dir)) this.#removeFolder(dir);
     try {
       boundary('folder');
       makeFolder(dir);
@@ -120,43 +116,14 @@ export class StateStore {
     return existsSync(record.fifo);
   }
 
-  /**
-   * The container is gone as soon as its state is: a folder without one is what `load` removes. The rest goes when the caller has his
-   * answer, as to remove a folder takes a disk's filesystem longer than all else here.
-   */
   remove(dir: string, key: ContainerKey): void {
     const place = this.directory(key);
     if (dir !== place) removeFile(place);
-    boundary('remove', STATE_FILE);
-    this.#removeState(dir);
-    this.#leftovers.add(dir);
-    this.#finishing ??= setImmediate(() => this.finish());
-  }
-
-  #removeState(dir: string): void {
     try {
-      removeFile(join(dir, STATE_FILE));
-    } catch {
-      rmSync(join(dir, STATE_FILE), { recursive: true, force: true });
-    }
-  }
-
-  /** Removes what is left of folders whose containers are gone; also before the process ends. What resists is left to `claim` and to `load`. */
-  finish(): void {
-    clearImmediate(this.#finishing);
-    this.#finishing = undefined;
-    for (const dir of this.#leftovers) {
-      try {
-        this.#removeFolder(dir);
-      } catch {}
-    }
-  }
-
-  #removeFolder(dir: string): void {
-    try {
-      for (const name of ['exec.fifo', ...execContextFiles]) {
+      for (const name of [STATE_FILE, 'exec.fifo', ...execContextFiles]) {
         boundary('remove', name);
         const file = join(dir, name);
+        // Asked first: an error with a stack costs more than the question.
         if (existsSync(file)) removeFile(file);
       }
       boundary('remove', 'folder');
@@ -166,12 +133,10 @@ export class StateStore {
       // Something else lies there, or somebody was quicker.
       rmSync(dir, { recursive: true, force: true });
     }
-    this.#leftovers.delete(dir);
   }
 
   /** Every container that an earlier wherryd left in the run folder; damaged entries are reported and skipped. With `root` those of that folder. */
   load(onDamaged: (dir: string, error: unknown) => void, root?: string): ContainerRecord[] {
-    this.finish();
     if (root !== undefined) return this.#loadRoot(root, onDamaged);
     const found: ContainerRecord[] = [];
     for (const scope of names(this.#base)) {
