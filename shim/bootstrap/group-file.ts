@@ -41,7 +41,10 @@ interface Slot {
   size: number;
 }
 
-/** A group of one container takes half of it. */
+/**
+ * A group of one container takes half of it. Larger slots are twice, four times … as large and begin at a multiple of that, so that none lies
+ * on two pages: the kernel looks between two pages whether the writer was killed, so a death leaves a line as it was or as it is to be.
+ */
 const SLOT_BYTES = 1024;
 const NEWLINE = 0x0a;
 
@@ -135,7 +138,12 @@ export class GroupFile {
   #take(length: number): Slot {
     const index = this.#free.findIndex(({ size }) => size >= length);
     const [free] = index < 0 ? [] : this.#free.splice(index, 1);
-    return free ?? { at: this.#end, size: Math.ceil(length / SLOT_BYTES) * SLOT_BYTES };
+    if (free !== undefined) return free;
+    let size = SLOT_BYTES;
+    while (size < length) size *= 2;
+    const at = Math.ceil(this.#end / size) * size;
+    if (at > this.#end) this.#blank({ at: this.#end, size: at - this.#end });
+    return { at, size };
   }
 
   #blank(slot: Slot): void {

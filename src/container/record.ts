@@ -6,6 +6,7 @@ import type { ExecContext } from './exec-context.ts';
 import type { ExecRecord } from './exec-record.ts';
 import type { LaterHooks } from './hooks.ts';
 import type { PlayResult } from './play.ts';
+import { nothingWritten, type StatePlace } from './state-file.ts';
 import type {
   ContainerKey,
   ContainerState,
@@ -58,8 +59,6 @@ export interface StoredContainer {
   settings?: ProcessSettings;
   /** Nobody else deletes it: it goes at its end. */
   endsAlone?: boolean;
-  /** What execs need of config.json. */
-  exec?: string;
 }
 
 export interface Updating {
@@ -140,8 +139,8 @@ export class ContainerRecord {
   cleanup: Promise<PlayResult | undefined> | undefined;
   /** Its image waits to be restored by `start`. */
   restoreNow: (() => Promise<void>) | undefined;
-  /** Bytes of state.json, so that a shorter text covers a longer one. */
-  storedLength = 0;
+  /** What lies where in state.json. */
+  statePlace: StatePlace = nothingWritten;
   /** True once a delete runs: a second one waits for nothing. */
   deleting = false;
   /** Once nothing but the state is left of it, its caller's client ends without waiting for us: it is deleted then, whatever happens. */
@@ -272,7 +271,6 @@ export class ContainerRecord {
       ...(this.hooks !== undefined && { hooks: this.hooks }),
       ...(Object.keys(this.settings).length > 0 && { settings: this.settings }),
       ...(this.endsAlone && { endsAlone: true }),
-      ...(this.execText !== '' && { exec: this.execText }),
     };
   }
 }

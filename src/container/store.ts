@@ -1,16 +1,9 @@
-/**
- * State directories: `<run>/containers/<scope>/<namespace>/<id>/`, or the folder that the caller names (`--root`).
- * The run folder is a tmpfs of our own, so these few small writes are made in place; they never touch a container's files.
- */
+/** State directories: `<run>/containers/<scope>/<namespace>/<id>/`, or the folder that the caller names (`--root`). */
 import { createHash } from 'node:crypto';
 import {
-  closeSync,
-  constants,
   existsSync,
-  ftruncateSync,
   lstatSync,
   mkdirSync,
-  openSync,
   readdirSync,
   readFileSync,
   realpathSync,
@@ -19,7 +12,6 @@ import {
   rmSync,
   symlinkSync,
   unlinkSync,
-  writeSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { WherryError } from '../errors.ts';
@@ -27,14 +19,10 @@ import { boundary } from '../fault.ts';
 import { execContextFiles } from './exec-context.ts';
 import { folderName } from './folder-name.ts';
 import { ContainerRecord, type StoredContainer } from './record.ts';
+import { readState, writeState } from './state-file.ts';
 import type { ContainerKey } from './types.ts';
 
 const STATE_FILE = 'state.json';
-const { O_WRONLY, O_CREAT } = constants;
-/** What a tmpfs gives at a time. */
-const PAGE = 4096;
-/** Bytes that a state may grow by without asking for room. */
-const SPARE = 512;
 
 /** One for each containerd. */
 const scopeFolders = new Map([['', 'local']]);
@@ -85,22 +73,15 @@ export class StateStore {
     }
   }
 
-  /**
-   * One pwrite(2) from the file's start, padded with blanks to what stood there before: the death of wherryd cannot fall into
-   * the middle of it, so a later reader finds the old or the new text without the price of a rename.
-   */
   save(record: ContainerRecord): void {
-    const text = Buffer.from(JSON.stringify(record.stored()));
     try {
-      boundary('state', record.status);
-      const file = openSync(join(record.dir, STATE_FILE), O_WRONLY | O_CREAT, 0o600);
-      boundary('state opened', record.status);
-      try {
-        record.storedLength = writeInPlace(file, text, record.storedLength);
-      } finally {
-        closeSync(file);
-      }
-      boundary('state written', record.status);
+      record.statePlace = writeState(
+        join(record.dir, STATE_FILE),
+        (lasting) => ({ ...record.stored(), ...(lasting !== undefined && { lasting }) }),
+        record.execText,
+        record.statePlace,
+        record.status,
+      );
     } catch (cause) {
       throw new WherryError('resource-exhausted', `cannot write ${STATE_FILE}: ${(cause as Error).message}`, {
         hint: /^E[MN]FILE$/.test(errorCode(cause) ?? '')
@@ -189,31 +170,11 @@ export class StateStore {
   }
 }
 
-/**
- * More room is taken than is needed now, so that a container's later states have theirs already. Where it has to grow, that is done first, by
- * blanks: without room the old text stays whole. Returns the file's new length.
- */
-function writeInPlace(file: number, text: Buffer, length: number): number {
-  const room = text.length > length ? Math.ceil((text.length + SPARE) / PAGE) * PAGE : length;
-  const padded = Buffer.alloc(room, ' ');
-  text.copy(padded);
-  if (
-    length > 0 &&
-    room > length &&
-    writeSync(file, Buffer.alloc(room - length, ' '), 0, undefined, length) < room - length
-  ) {
-    ftruncateSync(file, length);
-    throw new Error('ENOSPC: no space left on device');
-  }
-  if (length > 0 && room > length) boundary('state grown');
-  if (writeSync(file, padded, 0, room, 0) < room) throw new Error('ENOSPC: no space left on device');
-  return room;
-}
-
 function read(dir: string): ContainerRecord {
-  const bytes = readFileSync(join(dir, STATE_FILE));
-  const record = revive(dir, JSON.parse(bytes.toString('utf8')));
-  record.storedLength = bytes.length;
+  const { state, place } = readState(join(dir, STATE_FILE));
+  const record = revive(dir, state as unknown as StoredContainer);
+  record.statePlace = place;
+  record.execText = place.lasting;
   return record;
 }
 
@@ -242,7 +203,6 @@ function revive(dir: string, stored: StoredContainer): ContainerRecord {
   record.hooks = stored.hooks;
   record.settings = stored.settings ?? {};
   record.endsAlone = stored.endsAlone === true;
-  record.execText = stored.exec ?? '';
   record.exitHeld = false;
   if (stored.pid !== 0)
     record.noteRegistered(stored.pid, BigInt(stored.startTime), BigInt(stored.pidfdInode ?? 0));

@@ -57,6 +57,25 @@ describe('the file of groups', () => {
     assert.deepEqual(read().records.map(nameOf), ['e', 'd', 'c']);
   });
 
+  it('no line lies on two pages: the death of the writer cannot tear it', () => {
+    const { file } = read();
+    const large = (name: string, members: number) =>
+      record(
+        name,
+        Array.from({ length: members }, (_, index) => [`${name}-${index}-${'m'.repeat(60)}`, 'joined']),
+      );
+    for (const [index, members] of [1, 20, 1, 1, 25, 40, 1, 18].entries())
+      file.save(`g${index}`, large(`g${index}`, members));
+    file.save('g2', large('g2', 30));
+    file.save('g8', large('g8', 1));
+    let at = 0;
+    for (const line of readFileSync(path, 'latin1').split(/(?<=\n)/)) {
+      assert.equal(Math.floor(at / 4096), Math.floor((at + line.length - 1) / 4096), `${at}+${line.length}`);
+      at += line.length;
+    }
+    assert.equal(read().records.length, 9);
+  });
+
   it('moves a group that has grown', () => {
     const { file } = read();
     file.save('pod', record('pod'));
@@ -65,12 +84,12 @@ describe('the file of groups', () => {
     file.save('pod', record('pod', many));
     file.save('next', record('next'));
     assert.deepEqual(
-      read().records.map(({ group, members }) => [group, members.size]),
-      [
+      new Map(read().records.map(({ group, members }) => [group, members.size])),
+      new Map([
         ['next', 1],
         ['box', 1],
         ['pod', 100],
-      ],
+      ]),
     );
   });
 
