@@ -6,11 +6,8 @@
 
 #include <asm/stat.h>
 #include <asm/unistd.h>
-#include <linux/errno.h>
 #include <linux/close_range.h>
 #include <linux/mman.h>
-
-#include "wire.h"
 
 static struct play play;
 
@@ -37,42 +34,23 @@ static void reset_signals(void)
     call(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, (uint64_t)(uintptr_t)standard, 0, sizeof(uint64_t), 0, 0);
 }
 
-static long tape_size(void)
-{
-    struct stat st;
-    return call(__NR_fstat, TAPE_FD, (uint64_t)(uintptr_t)&st, 0, 0, 0, 0) ? 0 : st.st_size;
-}
-
-/* Started before its tape is made: a byte comes when that is there, the end of the pipe when there will be none. */
-static int wait_for_tape(uint64_t *waits)
-{
-    unsigned char go;
-    long n;
-    if (!*waits)
-        return 1;
-    *waits = 0;
-    do
-        n = call(__NR_read, FD_GO, (uint64_t)(uintptr_t)&go, 1, 0, 0, 0);
-    while (n == -EINTR);
-    call(__NR_close, FD_GO, 0, 0, 0, 0, 0);
-    return n == 1;
-}
-
 static int player(void)
 {
+    struct stat st;
+
     reset_signals();
-    call(__NR_close_range, TAPE_FD, ~0u, CLOSE_RANGE_CLOEXEC, 0, 0, 0);
-    void *page = tape_size() < TAPE_PAGE ? 0 : map(TAPE_PAGE, MAP_SHARED, 0);
-    if (!page || !wait_for_tape((uint64_t *)((unsigned char *)page + WAITS_SLOT)))
+    /* Started before its tape is made: a byte comes when that is there, the end of the pipe when there will be none. */
+    if (call(__NR_read, GO_FD, (uint64_t)(uintptr_t)&st, 1, 0, 0, 0) == 0)
         return PLAY_BAD_TAPE;
-    long size = tape_size();
-    if (size <= TAPE_PAGE)
+    if (call(__NR_fstat, TAPE_FD, (uint64_t)(uintptr_t)&st, 0, 0, 0, 0) != 0 || st.st_size <= TAPE_PAGE)
         return PLAY_BAD_TAPE;
-    void *image = map((uint64_t)size - TAPE_PAGE, MAP_PRIVATE, TAPE_PAGE);
-    if (!image)
+    void *page = map(TAPE_PAGE, MAP_SHARED, 0);
+    void *image = map((uint64_t)st.st_size - TAPE_PAGE, MAP_PRIVATE, TAPE_PAGE);
+    if (!page || !image)
         return PLAY_BAD_TAPE;
     call(__NR_close, TAPE_FD, 0, 0, 0, 0, 0);
-    if (play_load(&play, page, image, (size_t)size - TAPE_PAGE) != 0)
+    call(__NR_close_range, TAPE_FD, ~0u, CLOSE_RANGE_CLOEXEC, 0, 0, 0);
+    if (play_load(&play, page, image, (size_t)st.st_size - TAPE_PAGE) != 0)
         return PLAY_BAD_TAPE;
     return play_run(&play, 0);
 }
@@ -90,8 +68,5 @@ __asm__(".globl _start\n_start: xor %ebp, %ebp\n call start\n");
 __asm__(".globl _start\n_start: bl start\n");
 #endif
 #else
-int main(void)
-{
-    return player();
-}
+int main(void) { return player(); }
 #endif

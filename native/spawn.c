@@ -22,8 +22,7 @@ int tape_file(const void *image, size_t len)
         fd = memfd_create("tape", MFD_CLOEXEC);
     if (fd < 0)
         return -errno;
-    uint64_t waits = 1;
-    int failed = len ? tape_write(fd, image, len) : pwrite(fd, &waits, sizeof waits, WAITS_SLOT) < 0 ? -errno : 0;
+    int failed = len ? tape_write(fd, image, len) : 0;
     if (!failed)
         return fd;
     close(fd);
@@ -95,6 +94,8 @@ static _Noreturn void child(const struct spawn *s, pid_t parent)
         goto failed;
     if (go > 0 && dup2(go, FD_GO) < 0)
         goto failed;
+    if (go == 0) /* the caller's own, which the player would wait for */
+        close(FD_GO);
     for (int i = 0; s->null >= 0 && i < 3; i++)
         if (dup2(s->null, i) < 0)
             goto failed;

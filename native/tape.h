@@ -6,6 +6,7 @@
 
 #define TAPE_MAGIC "WHERRYT1"
 #define TAPE_FD 3           /* where the player finds the memfd */
+#define GO_FD 6             /* and where it waits until that is written, unless it is closed; FD_GO of wire.h */
 #define TAPE_REGISTERS 256
 #define TAPE_MAX_ARGS 6
 

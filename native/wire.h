@@ -92,7 +92,6 @@ enum player_descriptor { FD_TAPE = 3, FD_REGISTRATION = 4, FD_CONSOLE = 5, FD_GO
 
 #define SHARED_PAGE 4096 /* the tape's first page; PLAYED carries its first PLAYED_PAGE bytes */
 #define PLAYED_PAGE 1024
-#define WAITS_SLOT (SHARED_PAGE - 8) /* not 0: the image comes later, and is there when FD_GO has a byte */
 #define INIT_SLOT 128 /* result slot 0: the init's pid in the player's pid namespace, 8 bytes */
 
 #endif

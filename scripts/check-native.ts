@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import { root } from '../test/support/paths.ts';
 
 /** Headers only declare. keel and the client have outgrown the 900 and 500 lines that were aimed at; they are to shrink again, not to grow.
- * 55 of the client's, and 21 of the player's, are for a player that is started while wherryd still compiles: a third of a millisecond of each `run`.
+ * 55 of the client's are for a player that is started while wherryd still compiles: a third of a millisecond of each `run`.
  * 25 of the client's are the calls of notify.c, which only it can do: a service manager hears nobody but its own child.
  * keel's handing on of its state to another program (an upgrade) takes 400 of its lines, what it answers while wherryd does not come up 290. */
 const limits: readonly { program: string; files: readonly string[]; lines: number }[] = [
-  { program: 'player', files: ['native/player*.c', 'native/play.c'], lines: 325 },
+  { program: 'player', files: ['native/player*.c', 'native/play.c'], lines: 300 },
   { program: 'keel', files: ['native/keel*.c'], lines: 2670 },
   { program: 'guard', files: ['native/guard.c'], lines: 90 },
   { program: 'client', files: ['native/client*.c'], lines: 965 },

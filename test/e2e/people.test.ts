@@ -94,7 +94,7 @@ describe('for people', () => {
       assert.ok([...now.matchAll(/^ID /gm)].length <= 1, now);
     }
     await terminal.type('C-c');
-    await terminal.type('clear; wherry attach ' + long, 'Enter');
+    await terminal.type(`clear; wherry attach ${long}`, 'Enter');
     await terminal.shows(/\[ctrl-c leaves it running\]/);
     await terminal.type('C-c');
     await terminal.type('clear; wherry ps -q', 'Enter');

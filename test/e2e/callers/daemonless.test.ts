@@ -101,7 +101,8 @@ describe('without a daemon', () => {
     await wherry.must(['run', '-d', '-b', await bundle(id, looping), id], detached());
     const file = join(wherry.runDir, 'daemonless/containers/local/default', id, 'state.json');
     const stored = readFileSync(file, 'utf8');
-    const other = (_: string, name: string, time: string): string => `${name}${'1'.padStart(time.length, '0')}`;
+    const other = (_: string, name: string, time: string): string =>
+      `${name}${'1'.padStart(time.length, '0')}`;
     writeFileSync(file, stored.replace(/("startTime":")(\d+)/, other));
     assert.equal(await statusOf(id), 'stopped');
     assert.match((await wherry.run(['kill', id, 'KILL'])).stderr, /container not running/);
