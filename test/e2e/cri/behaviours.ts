@@ -61,6 +61,8 @@ export function criBehaviours(version: ContainerdVersion): void {
         containerd.mustCtr([
           ...['run', '-d', '--runtime', 'io.containerd.wherry.v1'],
           ...['--annotation', `io.kubernetes.cri.sandbox-id=${pause}`],
+          // Not in /k8s.io, which would stay.
+          ...['--cgroup', `/${node.cgroup}/${id}`],
           ...[imageName, id, '/bin/sleep', '1000'],
         ]);
       await run(pause);
