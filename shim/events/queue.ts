@@ -91,8 +91,7 @@ export class EventQueue {
   }
 
   private async run(): Promise<void> {
-    // The caller of whatever the event tells is answered first.
-    await new Promise((resolve) => setImmediate(resolve));
+    // At once, and so before an answer that the same thing brings about: containerd must hear of a kill for want of memory before Wait ends.
     let backoff = FIRST_BACKOFF_MS;
     let refusals = 0;
     for (let first = this.queue[0]; first !== undefined && !this.stop.signal.aborted; first = this.queue[0]) {
