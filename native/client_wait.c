@@ -71,7 +71,7 @@ static void hold_signals(void)
     sigset_t set;
     if (signals >= 0)
         return;
-    memset(&set, 0xff, sizeof set); /* sigfillset leaves out what the C library uses: SIGRTMIN, in one */
+    sigfillset(&set);
     for (size_t i = 0; i < sizeof not_held / sizeof *not_held; i++)
         sigdelset(&set, not_held[i]);
     sigprocmask(SIG_BLOCK, &set, NULL);

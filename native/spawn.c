@@ -3,17 +3,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/mount.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "tape.h"
 #include "wire.h"
+
+_Static_assert(TAPE_FD == FD_TAPE && GO_FD == FD_GO, "the player finds them where they are put");
 
 int tape_file(const void *image, size_t len)
 {

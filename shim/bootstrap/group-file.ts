@@ -3,10 +3,11 @@
  * folder is our own, so these few small writes are made in place; a shim's start waits for them, and the making and renaming of files, each a
  * hundred times as much as a write where the run folder is on a disk, would be most of what it costs.
  */
-import { constants, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { constants, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { WherryError } from '../../src/errors.ts';
 import { boundary } from '../../src/fault.ts';
+import { writeWhole } from '../../src/linux/write-whole.ts';
 import type { Logger } from '../log.ts';
 
 /** pending: `start` was called, Create was not yet. */
@@ -156,10 +157,7 @@ export class GroupFile {
     const line = Buffer.alloc(size, ' ');
     text.copy(line);
     line[size - 1] = NEWLINE;
-    if (writeSync(this.#file, line, 0, size, at) < size) {
-      if (at === this.#end) ftruncateSync(this.#file, at);
-      throw new Error('ENOSPC: no space left on device');
-    }
+    writeWhole(this.#file, line, at, this.#end);
     this.#end = Math.max(this.#end, at + size);
   }
 }

@@ -27,7 +27,8 @@ import { StreamStatsRequest, StreamStatsResponse } from '../gen/wherry/v1/runtim
 import type { Logger } from '../log.ts';
 import type { ShimRuntime } from '../runtime.ts';
 import { requireName } from '../task/names.ts';
-import type { CallContext, Codec, ServiceTable, UnaryMethod } from '../ttrpc/service.ts';
+import { Call } from '../ttrpc/call.ts';
+import type { Codec, ServiceTable, UnaryMethod } from '../ttrpc/service.ts';
 import { reflect } from './reflection.ts';
 import { intervalOf, type StatsSource, StatsStream } from './stats-stream.ts';
 
@@ -148,37 +149,6 @@ export function createGrpcServer(options: GrpcOptions): GrpcServer {
   };
 }
 
-/** Who calls. Few handlers ask for the signal, and grpc-js says of every call that it is cancelled, when it has ended at the latest. */
-class GrpcCall implements CallContext {
-  readonly namespace: string;
-  readonly scope: string;
-  readonly listenerId = 0n;
-  readonly requestId: string;
-  #controller: AbortController | undefined;
-  #gone = false;
-
-  constructor(owner: { scope: string; namespace: string }, requestId: string) {
-    this.namespace = owner.namespace;
-    this.scope = owner.scope;
-    this.requestId = requestId;
-  }
-
-  get signal(): AbortSignal {
-    this.#controller ??= new AbortController();
-    if (this.#gone) this.#abort();
-    return this.#controller.signal;
-  }
-
-  leave(): void {
-    this.#gone = true;
-    if (this.#controller !== undefined) this.#abort();
-  }
-
-  #abort(): void {
-    this.#controller?.abort(new WherryError('canceled', 'the caller has gone'));
-  }
-}
-
 function unaryHandlers({ ownerOf, log }: GrpcOptions) {
   let sequence = 0;
   return (name: string, method: UnaryMethod): handleUnaryCall<Buffer, unknown> =>
@@ -193,9 +163,10 @@ function unaryHandlers({ ownerOf, log }: GrpcOptions) {
           typeof id === 'string'
             ? ownerOf(namespace, id, name === 'Create')
             : { scope: '', namespace: namespace ?? DEFAULT_NAMESPACE };
-        const context = new GrpcCall(owner, requestId);
+        const context = new Call({ ...owner, listenerId: 0n }, requestId);
+        // grpc-js says it of every call, when that has ended at the latest.
         call.on('cancelled', () => {
-          if (!answered) context.leave();
+          if (!answered) context.abort(() => new WherryError('canceled', 'the caller has gone'));
         });
         return method.handle(request, context);
       };

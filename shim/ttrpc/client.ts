@@ -1,5 +1,6 @@
 /** The caller's side of ttrpc over a unix socket: one connection, any number of unary calls at once. */
 import { connect, type Socket } from 'node:net';
+import { intoBlock } from '../../src/daemon/link-socket.ts';
 import { type ErrorKind, statusCodes, WherryError } from '../../src/errors.ts';
 import { Request, Response } from '../gen/ttrpc/ttrpc.ts';
 import { encodeFrame, type Frame, FrameCutter, FrameType } from './frame.ts';
@@ -25,6 +26,7 @@ interface Reading {
   onBytes(bytes: Buffer): void;
 }
 
+/** Answers are small. */
 const READ_BYTES = 4096;
 
 function viewOf(bytes: Uint8Array): Buffer {
@@ -59,14 +61,7 @@ export class TtrpcClient implements Disposable {
     const reading: Reading = { onBytes: () => undefined };
     const socket = connect({
       path: socketPath(address),
-      // Answers are small: a stream would allocate 64 KiB for each.
-      onread: {
-        buffer: Buffer.allocUnsafeSlow(READ_BYTES),
-        callback(length, bytes) {
-          reading.onBytes(Buffer.from(bytes.subarray(0, length)));
-          return true;
-        },
-      },
+      onread: intoBlock(READ_BYTES, (bytes) => reading.onBytes(bytes)),
     });
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const timer = setTimeout(() => reject(new Error(`no connection within ${timeout} ms`)), timeout);

@@ -6,16 +6,17 @@
 import { WherryError } from '../../src/errors.ts';
 import { boundary, fault } from '../../src/fault.ts';
 import { Response } from '../gen/ttrpc/ttrpc.ts';
+import { Call, type Caller } from './call.ts';
 import { decodeFrame, encodeFrame, type Frame, FrameFlag, FrameType } from './frame.ts';
 import { decodeRequest, type TtrpcRequest } from './request.ts';
-import type { CallContext, ServiceTable, UnaryMethod } from './service.ts';
+import type { ServiceTable, UnaryMethod } from './service.ts';
 
 export interface TtrpcConnectionOptions {
   services: ServiceTable;
   /** Writes one frame. Not called after onClose. */
   send(frame: Buffer): void;
   /** What the handlers learn about the caller; signal and requestId are added. */
-  context: Pick<CallContext, 'namespace' | 'scope' | 'listenerId'>;
+  context: Caller;
   /** Prefix of request ids. */
   name: string;
   /** Told of each answered error, for the log. */
@@ -30,34 +31,6 @@ export interface TtrpcConnection {
 
 /** setTimeout's largest delay; a longer budget than 24 days is no deadline. */
 const MAX_DELAY = 2 ** 31 - 1;
-
-/** A call under way. Few handlers ask for its signal, and an AbortController costs more than most calls do. */
-class Call implements CallContext {
-  readonly namespace: string;
-  readonly scope: string;
-  readonly listenerId: bigint;
-  readonly requestId: string;
-  #controller: AbortController | undefined;
-  #aborted: (() => WherryError) | undefined;
-
-  constructor({ context, name }: TtrpcConnectionOptions, streamId: number) {
-    this.namespace = context.namespace;
-    this.scope = context.scope;
-    this.listenerId = context.listenerId;
-    this.requestId = `${name}.${streamId}`;
-  }
-
-  get signal(): AbortSignal {
-    this.#controller ??= new AbortController();
-    if (this.#aborted !== undefined) this.#controller.abort(this.#aborted());
-    return this.#controller.signal;
-  }
-
-  abort(reason: () => WherryError): void {
-    this.#aborted = reason;
-    this.#controller?.abort(reason());
-  }
-}
 
 export function serveTtrpcConnection(options: TtrpcConnectionOptions): TtrpcConnection {
   const calls = new Map<number, Call>();
@@ -80,7 +53,7 @@ export function serveTtrpcConnection(options: TtrpcConnectionOptions): TtrpcConn
     name: string,
     request: TtrpcRequest,
   ): Promise<void> => {
-    const context = new Call(options, streamId);
+    const context = new Call(options.context, `${options.name}.${streamId}`);
     calls.set(streamId, context);
     let timer: NodeJS.Timeout | undefined;
     const expire = (): void => {

@@ -6,8 +6,9 @@
  * The kernel copies a write page by page and looks between them whether the writer was killed: the death of wherryd cannot fall into the middle
  * of a line that fits into one page, so a later reader finds the old or the new one without the price of a rename.
  */
-import { closeSync, constants, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync } from 'node:fs';
 import { boundary } from '../fault.ts';
+import { writeWhole } from '../linux/write-whole.ts';
 
 const { O_WRONLY, O_CREAT } = constants;
 /** What a tmpfs gives at a time. */
@@ -66,16 +67,13 @@ export function writeState(
     if (wanted > end && (moved || end > 0)) {
       const more = Buffer.alloc(wanted - end, ' ');
       if (moved) tail.copy(more, room - end);
-      if (writeSync(file, more, 0, more.length, end) < more.length) {
-        ftruncateSync(file, end);
-        throw new Error('ENOSPC: no space left on device');
-      }
+      writeWhole(file, more, end, end);
       end = wanted;
       boundary('state grown');
     }
     const padded = Buffer.alloc(room, ' ');
     head.copy(padded);
-    if (writeSync(file, padded, 0, room, 0) < room) throw new Error('ENOSPC: no space left on device');
+    writeWhole(file, padded, 0, end);
     boundary('state written', step);
     return { room, end: Math.max(end, room), lasting };
   } finally {

@@ -2,7 +2,7 @@
  * The stream socket to keel or to a client. A container's start and end are a dozen small messages each way, and Node's streams cost more
  * than what is done about them: so what comes is read into one block, and what goes is written at once wherever the socket takes it.
  */
-import { Socket } from 'node:net';
+import { type OnReadOpts, Socket } from 'node:net';
 import { writeNow } from '../linux/write-now.ts';
 
 const BLOCK_BYTES = 64 * 1024;
@@ -12,6 +12,17 @@ export interface LinkSocketHandlers {
   onData(bytes: Buffer): void;
   /** Closed or broken; may be told twice. */
   onLost(): void;
+}
+
+/** A socket's `onread`: all reads go into one block of so many bytes, where a stream allocates 64 KiB for each. `onData` keeps what it gets. */
+export function intoBlock(bytes: number, onData: (bytes: Buffer) => void): OnReadOpts {
+  return {
+    buffer: Buffer.allocUnsafeSlow(bytes),
+    callback: (length, block) => {
+      onData(Buffer.from(block.subarray(0, length)));
+      return true;
+    },
+  };
 }
 
 export class LinkSocket {
@@ -25,13 +36,7 @@ export class LinkSocket {
       fd: descriptor,
       readable: true,
       writable: true,
-      onread: {
-        buffer: Buffer.allocUnsafeSlow(BLOCK_BYTES),
-        callback: (length, block) => {
-          onData(Buffer.from(block.subarray(0, length)));
-          return true;
-        },
-      },
+      onread: intoBlock(BLOCK_BYTES, onData),
     });
     this.#socket.on('error', onLost);
     this.#socket.on('close', onLost);

@@ -2,10 +2,8 @@
 import { closeSync } from 'node:fs';
 import { WherryError } from '../errors.ts';
 import { EFD_CLOEXEC, EFD_NONBLOCK } from './constants.ts';
-import { type KoffiFunc, libc } from './library.ts';
-
-type Read = KoffiFunc<(descriptor: number, bytes: Buffer, length: number) => number>;
-let read: Read | undefined;
+import { fileCalls } from './file-calls.ts';
+import { libc } from './library.ts';
 
 export class EventFd {
   readonly descriptor: number;
@@ -22,8 +20,7 @@ export class EventFd {
   /** Whether something was added since the last call. */
   take(): boolean {
     // Mostly EAGAIN, four times a second: through Node's read it would be an exception each time.
-    read ??= libc().func('long read(int fd, void *bytes, size_t length)');
-    return read(this.descriptor, this.#counter, this.#counter.length) === 8;
+    return Number(fileCalls().read(this.descriptor, this.#counter, this.#counter.length)) === 8;
   }
 
   close(): void {

@@ -16,6 +16,7 @@ import {
   RESOLVE_NO_MAGICLINKS,
   RESOLVE_NO_SYMLINKS,
 } from './constants.ts';
+import { fileCalls } from './file-calls.ts';
 import { inPool, type KoffiFunc, libc } from './library.ts';
 import { openHow } from './structs.ts';
 import { syscallNumber } from './syscalls.ts';
@@ -59,23 +60,7 @@ export async function readInRoot(
   }
 }
 
-interface Calls {
-  openat2: OpenAt2;
-  pread: KoffiFunc<(fd: number, into: Uint8Array, count: Long, offset: Long) => Long>;
-  close: KoffiFunc<(fd: number) => number>;
-}
-
-let calls: Calls | undefined;
-
-function load(): Calls {
-  const library = libc();
-  calls ??= {
-    openat2: library.func('long syscall(long, long, const char *, void *, long)'),
-    pread: library.func('long pread(int, void *, long, long)'),
-    close: library.func('int close(int)'),
-  };
-  return calls;
-}
+let openat2: OpenAt2 | undefined;
 
 async function readFile(root: string, path: string, max: number, rare: boolean): Promise<Buffer | undefined> {
   if (rare && !(await has(root, path.split('/')[0] ?? ''))) return undefined;
@@ -83,7 +68,7 @@ async function readFile(root: string, path: string, max: number, rare: boolean):
   // in the place of the file must not hold us.
   const straight = await open(AT_FDCWD, `${root}/${path}`, O_RDONLY | O_NONBLOCK, RESOLVE_NO_SYMLINKS, 1);
   if (straight >= 0) return readOpen(straight, max);
-  const { close } = load();
+  const { close } = fileCalls();
   const folder = await open(AT_FDCWD, root, O_PATH | O_DIRECTORY, 0, TRIES);
   if (folder < 0) return undefined;
   try {
@@ -97,7 +82,7 @@ async function readFile(root: string, path: string, max: number, rare: boolean):
 
 /** Closes it, too. */
 async function readOpen(file: number, max: number): Promise<Buffer | undefined> {
-  const { pread, close } = load();
+  const { pread, close } = fileCalls();
   try {
     const parts: Buffer[] = [];
     for (let at = 0; at < max; ) {
@@ -128,14 +113,13 @@ async function open(
   resolve: number,
   tries: number,
 ): Promise<number> {
-  const { openat2 } = load();
+  openat2 ??= libc().func('long syscall(long, long, const char *, void *, long)') as OpenAt2;
+  const call = openat2;
   const how = openHow(flags | O_CLOEXEC, resolve).bytes;
   const number = syscallNumber('openat2', currentArch());
   let result = -1;
   for (let left = tries; result < 0 && left > 0; left--) {
-    result = Number(
-      await inPool<Long>((done) => openat2.async(number, directory, path, how, how.length, done)),
-    );
+    result = Number(await inPool<Long>((done) => call.async(number, directory, path, how, how.length, done)));
   }
   return result;
 }

@@ -3,35 +3,16 @@
  * readFileSync, which also throws an error with a stack for a file that is not there. Only for filesystems that always answer.
  */
 import { O_CLOEXEC, O_RDONLY } from './constants.ts';
-import { type KoffiFunc, libc } from './library.ts';
-
-type Long = number | bigint;
-
-interface Calls {
-  open: KoffiFunc<(path: string, flags: number, mode: number) => number>;
-  pread: KoffiFunc<(fd: number, into: Uint8Array, count: Long, offset: Long) => Long>;
-  close: KoffiFunc<(fd: number) => number>;
-}
+import { fileCalls } from './file-calls.ts';
 
 /** A file of cgroups or /proc gives a page at a time. */
 const PAGE = 4096;
 
-let calls: Calls | undefined;
 const block = Buffer.alloc(PAGE);
-
-function load(): Calls {
-  const library = libc();
-  calls ??= {
-    open: library.func('int open(const char *, int, int)'),
-    pread: library.func('long pread(int, void *, long, long)'),
-    close: library.func('int close(int)'),
-  };
-  return calls;
-}
 
 /** A byte a character; undefined when it cannot be opened or read. */
 export function readShortFile(path: string): string | undefined {
-  const { open, pread, close } = load();
+  const { open, pread, close } = fileCalls();
   const file = open(path, O_RDONLY | O_CLOEXEC, 0);
   if (file < 0) return undefined;
   let text = '';
