@@ -50,14 +50,17 @@ export class StateStore {
 
   /** Makes the state directory; `already-exists` when it is there. One elsewhere gets a link, by which `load` finds it. */
   claim(dir: string, key: ContainerKey): void {
+    let made = false;
     try {
       boundary('folder');
       makeFolder(dir);
+      made = true;
       boundary('folder made');
       const place = this.directory(key);
       if (dir !== place) link(dir, place);
     } catch (error) {
-      if (errorCode(error) === 'EEXIST') {
+      if (made) rmSync(dir, { recursive: true, force: true });
+      else if (errorCode(error) === 'EEXIST') {
         throw new WherryError('already-exists', 'container with given ID already exists', {
           path: 'id',
           hint: `its state is in ${dir}`,

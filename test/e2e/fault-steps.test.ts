@@ -9,6 +9,7 @@ const KILLS = 5;
 /** Where something went wrong before, and one of each kind of step. Boundaries shift a little from life to life, so these are near the name. */
 const THROWS = [
   'address written',
+  'folder made',
   'create.saved',
   'ordered SPAWN',
   'event written started',
