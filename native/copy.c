@@ -46,6 +46,17 @@ static bool put_left(struct copy *c)
     return true;
 }
 
+static void leave(struct copy *c, const uint8_t *bytes, size_t n)
+{
+    c->start = 0;
+    c->size = n;
+    c->left = n ? malloc(n) : NULL;
+    if (c->left)
+        memcpy(c->left, bytes, n);
+    else if (n)
+        log_line("error", "msg=\"no memory: output is lost\" bytes=%zu", n);
+}
+
 static void put(struct copy *c, const uint8_t *bytes, size_t n)
 {
     ssize_t done;
@@ -57,15 +68,7 @@ static void put(struct copy *c, const uint8_t *bytes, size_t n)
         return;
     }
     size_t written = done < 0 ? 0 : (size_t)done;
-    if (written == n)
-        return;
-    c->start = 0;
-    c->size = n - written;
-    c->left = malloc(c->size);
-    if (c->left)
-        memcpy(c->left, bytes + written, c->size);
-    else
-        log_line("error", "msg=\"no memory: output is lost\" bytes=%zu", c->size);
+    leave(c, bytes + written, n - written);
 }
 
 /* Both ends tell changes only (EPOLLET), so each time as much is moved as goes. */
@@ -129,10 +132,5 @@ void copy_resume(struct copy *c, int from, int to, void (*ended)(void *owner), v
                  size_t n)
 {
     copy_start(c, from, to, ended, owner);
-    c->left = n ? malloc(n) : NULL;
-    c->size = n;
-    if (c->left)
-        memcpy(c->left, left, n);
-    else if (n)
-        log_line("error", "msg=\"no memory: output is lost\" bytes=%zu", n);
+    leave(c, left, n);
 }

@@ -71,17 +71,9 @@ static const char *last_words(void)
 
 static char **environment(void)
 {
-    static const char *const kept[] = {"PATH",
-                                       "HOME",
-                                       "TZ",
-                                       "LANG",
-                                       "XDG_RUNTIME_DIR",
-                                       "DBUS_SESSION_BUS_ADDRESS",
-                                       "WHERRY_LOG_LEVEL",
-                                       "WHERRY_LOG_FORMAT",
-                                       "WHERRY_IDLE_SECONDS",
-                                       "WHERRY_CONFIG",
-                                       "WHERRY_FAULT"};
+    static const char *const kept[] = {
+        "PATH", "HOME", "TZ", "LANG", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "WHERRY_LOG_LEVEL",
+        "WHERRY_LOG_FORMAT", "WHERRY_IDLE_SECONDS", "WHERRY_CONFIG", "WHERRY_FAULT"};
     enum { KEPT = sizeof kept / sizeof *kept };
     static char run_dir[4096 + 16], text[KEPT][8192], *list[KEPT + 3];
     size_t n = 0;

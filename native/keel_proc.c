@@ -28,6 +28,14 @@ static void stop_late(struct timer *t);
 static struct timer stop_timer = {.fire = stop_late};
 static void stop_check(void);
 
+static struct player *player_by_token(uint64_t token)
+{
+    struct player *pl = players;
+    while (pl && pl->token != token)
+        pl = pl->next;
+    return pl;
+}
+
 struct proc *proc_by_token(uint64_t token)
 {
     struct proc *p = procs;
@@ -122,7 +130,8 @@ static enum settled { FREE, UNREAD, IN_USE } stream_settle(struct proc *p, const
 {
     if (copy_runs(c) || !(c->owner || p->exited))
         return IN_USE;
-    return fifo_keep(&p->ends[reader], &p->ends[writer]) ? UNREAD : FREE;
+    /* Its player has a reader of its own until it ends, which is nobody who reads. */
+    return player_by_token(p->token) || fifo_keep(&p->ends[reader], &p->ends[writer]) ? UNREAD : FREE;
 }
 
 /* True when p is gone. */
@@ -234,8 +243,11 @@ static void player_ended(struct player *pl, int status)
         reply(pl->cancel, 0, NULL, 0);
     timer_clear(&pl->deadline);
     close(pl->tape);
-    free(pl);
     keel.playing--;
+    struct proc *p = proc_by_token(pl->token);
+    free(pl);
+    if (p)
+        proc_settle(p);
     idle_check();
     stop_check();
 }
@@ -293,9 +305,7 @@ void deadline_passed(struct timer *t)
 
 void player_cancel(uint64_t request, uint64_t token)
 {
-    struct player *pl = players;
-    while (pl && pl->token != token)
-        pl = pl->next;
+    struct player *pl = player_by_token(token);
     if (pl)
         player_kill(pl);
     registrations_read();

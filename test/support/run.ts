@@ -98,7 +98,7 @@ export async function must(
   return result;
 }
 
-/** Tries until the check gives a value, at most `limit` ms; rejects with the last error or the sentence. */
+/** Tries until the check gives a value (an empty text is none yet), at most `limit` ms; rejects with the last error or the sentence. */
 export async function eventually<T>(
   what: string,
   check: () => T | undefined | Promise<T | undefined>,
@@ -109,7 +109,7 @@ export async function eventually<T>(
   for (;;) {
     try {
       const value = await check();
-      if (value !== undefined && value !== false) return value;
+      if (value !== undefined && value !== false && value !== '') return value;
     } catch (error) {
       last = error;
     }

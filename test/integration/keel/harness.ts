@@ -43,12 +43,12 @@ export function build(which: Build): string {
   return builds[which];
 }
 
-/** Waits until `look` gives something; the only clock is a limit after which the test has failed. */
+/** Waits until `look` gives something, an empty text being nothing yet; the only clock is a limit after which the test has failed. */
 export async function until<T>(what: string, look: () => T | undefined | false): Promise<T> {
   const end = performance.now() + 15_000;
   for (;;) {
     const found = look();
-    if (found !== undefined && found !== false) return found;
+    if (found !== undefined && found !== false && found !== '') return found;
     if (performance.now() > end) throw new Error(`did not happen: ${what}`);
     await new Promise((wake) => setTimeout(wake, 5));
   }

@@ -111,6 +111,26 @@ for (const which of Object.keys(builds) as Build[]) {
     );
   });
 
+  test(`the player of a process that has ended is nobody who reads its stream (${which})`, async () => {
+    const { harbour, link } = await Harbour.start(which);
+    await using _ = harbour;
+    const [terminal, direct] = [fifo(harbour, 'terminal'), fifo(harbour, 'direct')];
+    const plans: [bigint, StdioPlan][] = [
+      [1n, { kind: 'terminal', stdin: nothing, stdout: terminal }],
+      [2n, { kind: 'paths', stdin: nothing, stdout: direct, stderr: nothing }],
+    ];
+    for (const [token, plan] of plans) link.spawn(token, processTape(token, plan, script('echo hello'), 500));
+    for (const [token] of plans) {
+      assert.equal((await link.exited(token)).status, 0);
+      assert.equal((await link.played(token)).status, 0);
+    }
+    for (const { path } of [terminal, direct]) {
+      using reader = new Reader(path);
+      await reader.end();
+      assert.equal(reader.text.trimEnd(), 'hello');
+    }
+  });
+
   test(`a reader that goes away costs nothing: the next one goes on (${which})`, async () => {
     const { harbour, link } = await Harbour.start(which);
     await using _ = harbour;

@@ -14,15 +14,22 @@ import {
   TIOCSCTTY,
   TIOCSPTLCK,
 } from '../../../src/linux/constants.ts';
-import { cloneArgs } from '../../../src/linux/structs.ts';
+import { cloneArgs, timespec } from '../../../src/linux/structs.ts';
 
-export function processTape(token: bigint, stdio: StdioPlan, args: readonly string[]): Uint8Array {
+/** `lingers`: how long its player lives on once it has made the process, ms. */
+export function processTape(
+  token: bigint,
+  stdio: StdioPlan,
+  args: readonly string[],
+  lingers = 0,
+): Uint8Array {
   const program = new Program();
   const { tape } = program;
   const streams = openStreams(program, { stdio });
   const clone = cloneArgs({ flags: CLONE_PARENT, exitSignal: 0 });
   const child = tape.label('process');
   tape.jumpIfEqual(tape.syscall('clone3', [tape.struct(clone), clone.bytes.length]), 0, child);
+  if (lingers > 0) tape.syscall('nanosleep', [tape.struct(timespec(lingers)), 0]);
   tape.halt(0);
 
   tape.place(child);
