@@ -1,7 +1,6 @@
 /** How a planned container comes to be: the compiler's input out of request and plan, its tape, and who plays it. */
 import { dirname } from 'node:path';
 import { type CgroupHost, noCgroups } from '../cgroup/hierarchy.ts';
-import type { CgroupPlan } from '../cgroup/plan.ts';
 import type { Spec } from '../oci/types.ts';
 import { playError, readSlot } from '../tape/outcome.ts';
 import { compileCreate } from './compile/create.ts';
@@ -16,6 +15,7 @@ import { entriesOf } from './host-entries.ts';
 import type { Keel } from './keel.ts';
 import { planNetDevices } from './net-devices.ts';
 import { listenForReady, prepareNotify } from './notify.ts';
+import type { CreatePlan } from './planning.ts';
 import type { PlayOptions } from './play.ts';
 import type { ContainerRecord } from './record.ts';
 import type { Removal } from './removal.ts';
@@ -60,13 +60,11 @@ export class Creation {
     this.#nextToken = nextToken;
   }
 
-  /** The container stands and waits for its start, or runs (`startAtOnce`), when this resolves. `given`: the specification but for HOME. */
+  /** The container stands and waits for its start, or runs (`startAtOnce`), when this resolves. */
   async play(
     request: CreateRequest,
     record: ContainerRecord,
-    { given, withItsHome }: { given: Spec; withItsHome: Promise<Spec> },
-    cgroup: CgroupPlan,
-    filter: { filter: Uint8Array; flags: number } | undefined,
+    { spec: given, withItsHome, cgroup, filter }: CreatePlan,
     looks?: StreamLooks,
   ): Promise<void> {
     const { caller } = request;

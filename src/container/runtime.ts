@@ -1,57 +1,46 @@
 /**
  * The runtime core: containers by name, their life from create to delete. It decides; keel or the client acts.
- * Lives here: the state machine and what must happen in which order. Not here: how a config becomes system calls
+ * Lives here: the state machine, and who does what. Not here: a create's own order (making.ts), how a config becomes system calls
  * (compile/), RPC, argv.
  */
-import { rmdirSync } from 'node:fs';
 import type { CgroupHost } from '../cgroup/hierarchy.ts';
-import { oomKills } from '../cgroup/oom.ts';
-import { planCgroup } from '../cgroup/plan.ts';
+import { removeParents } from '../cgroup/parents.ts';
 import type { CgroupStats } from '../cgroup/stats.ts';
-import { isSliceName, type SystemdUnit } from '../cgroup/systemd.ts';
-import { foldersIn } from '../cgroup/tree.ts';
 import { WherryError } from '../errors.ts';
 import { fault } from '../fault.ts';
 import { SIGKILL } from '../linux/constants.ts';
 import { isAlive } from '../linux/pidfd.ts';
-import { compileSeccomp } from '../linux/seccomp.ts';
-import type { LinuxResources, Mount, Spec } from '../oci/types.ts';
-import { type Asker, readBundle, readSpec, rootfsOf } from './bundle-spec.ts';
-import { cgroupOwner } from './cgroup-owner.ts';
+import type { LinuxResources, Mount } from '../oci/types.ts';
+import { readBundle } from './bundle-spec.ts';
 import { Changes } from './changes.ts';
-import { commandText } from './command-text.ts';
+import { Containers } from './containers.ts';
 import { Creation } from './creation.ts';
 import { checkpointContainer } from './criu/checkpoint.ts';
 import type { CheckpointOptions } from './criu/options.ts';
-import { canEndAlone, goes } from './ends-alone.ts';
-import { execContextOf, execContextText, saveFilter } from './exec-context.ts';
 import { Execs } from './execs.ts';
 import { exitStatusOf } from './exit-reason.ts';
 import { Exits } from './exits.ts';
 import { explainBundle } from './explain.ts';
-import { folderName } from './folder-name.ts';
 import { readForeign, removeForeign } from './foreign.ts';
-import { withHome } from './home.ts';
-import { laterHooks } from './hooks.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
-import { keyName, logFields } from './key.ts';
+import { logFields } from './key.ts';
 import { Leaving } from './leaving.ts';
 import { addMounts, type LiveMountsDependencies, removeMounts } from './live-mounts.ts';
 import { Loggers } from './loggers.ts';
+import { Making } from './making.ts';
 import { asPrepared, type NotifyRequest } from './notify.ts';
 import { Ooms } from './ooms.ts';
+import { Planning } from './planning.ts';
 import { Processes } from './processes.ts';
-import { ContainerRecord, exitOf } from './record.ts';
+import { type ContainerRecord, exitOf } from './record.ts';
 import { Recovery } from './recover.ts';
-import { alreadyExists, notFound, notRunning, notStopped } from './refusals.ts';
+import { notFound, notRunning, notStopped } from './refusals.ts';
 import { Removal } from './removal.ts';
-import { isRepeated, repeatedAs } from './repeats.ts';
 import type { ResctrlChange } from './resctrl-update.ts';
 import { ordinaryUser } from './rootless.ts';
-import { type OpenUnit, Scopes } from './scopes.ts';
+import { Scopes } from './scopes.ts';
 import { Starting } from './starting.ts';
-import { lookAtStreams } from './stdio.ts';
-import { StateStore, scopeFolder } from './store.ts';
+import { StateStore } from './store.ts';
 import { assertResized } from './streams.ts';
 import type {
   ContainerKey,
@@ -68,19 +57,11 @@ import type {
   RuntimeEvent,
 } from './types.ts';
 import { takeBack } from './update.ts';
-import {
-  assertCgroup,
-  assertHierarchy,
-  cgroupsOfRequest,
-  cgroupsOfUser,
-  USER_PARENT,
-} from './user-cgroups.ts';
-import { LATER_MS, sleep, unlessAborted } from './waiting.ts';
+import { assertCgroup, cgroupsOfUser, USER_PARENT } from './user-cgroups.ts';
+import { sleep, unlessAborted } from './waiting.ts';
 
 /** For the output of a process that nobody remembers. */
 const UNKNOWN_DRAIN_MS = 10_000;
-/** How long a command waits for a container that is being created and started. */
-const STANDING_MS = 2000;
 
 export interface RuntimeDependencies {
   keel: Keel;
@@ -105,9 +86,7 @@ export class Runtime implements ContainerRuntime {
   readonly #log: Logger;
   readonly #store: StateStore;
   readonly #cgroupParent: string;
-  readonly #inUserNamespace: boolean;
-  readonly #containers = new Map<string, ContainerRecord>();
-  readonly #byToken = new Map<bigint, ContainerRecord>();
+  readonly #containers = new Containers();
   readonly #processes: Processes;
   readonly #onBroken: RuntimeDependencies['onBroken'];
   readonly #listeners = new Set<(event: RuntimeEvent) => void>();
@@ -117,7 +96,8 @@ export class Runtime implements ContainerRuntime {
   readonly #scopes: Scopes;
   readonly #recovery: Recovery;
   readonly #removal: Removal;
-  readonly #creation: Creation;
+  readonly #planning: Planning;
+  readonly #making: Making;
   readonly #changes: Changes;
   readonly #leaving: Leaving;
   readonly #starting: Starting;
@@ -146,12 +126,12 @@ export class Runtime implements ContainerRuntime {
       onIdle: (record) => this.#exits.announce(record),
     });
     this.#cgroupParent = this.#user === undefined ? dependencies.cgroupParent : USER_PARENT;
-    this.#inUserNamespace = dependencies.inUserNamespace === true;
+    const inUserNamespace = dependencies.inUserNamespace === true;
     this.#recovery = new Recovery({
       keel: this.#keel,
       log: this.#log,
       undone: (record) => this.#leaving.undone(record, { requestId: 'recovery' }),
-      forget: (record) => this.#forget(record),
+      forget: (record) => this.#containers.forget(record),
       ended: (record) => {
         this.#exits.ended(record, 255 << 8, new Date(), false);
         this.#deleteOrphan(record);
@@ -170,19 +150,11 @@ export class Runtime implements ContainerRuntime {
     const nextToken = this.#nextToken;
     this.#processes = new Processes(this.#keel, this.#cgroups, nextToken);
     this.#removal = new Removal(this.#cgroups.mode, nextToken);
-    this.#creation = new Creation({
-      keel: this.#keel,
-      cgroups: this.#cgroups,
-      user: this.#user,
-      inUserNamespace: this.#inUserNamespace,
-      removal: this.#removal,
-      nextToken,
-    });
     this.#scopes = new Scopes({
       mode: this.#cgroups.mode,
       keel: this.#keel,
       nextToken,
-      isUser: this.#user !== undefined || this.#inUserNamespace,
+      isUser: this.#user !== undefined || inUserNamespace,
       guests: dependencies.guests ?? (() => []),
       onProblem: (problem) => this.#log.warn('keel stays in the unit of its first caller', { problem }),
     });
@@ -203,12 +175,12 @@ export class Runtime implements ContainerRuntime {
     this.#changes = new Changes({
       ...shared,
       cgroups: this.#cgroups,
-      isKept: (record) => this.#isKept(record),
+      isKept: (record) => this.#containers.isKept(record),
     });
     this.#exits = new Exits({
       ...shared,
       ooms: this.#ooms,
-      isKnown: (record) => this.#byToken.has(record.token),
+      isKnown: (record) => this.#containers.withToken(record.token) !== undefined,
       hasExecs: (record) => this.#execs.anyActive(record),
     });
     this.#starting = new Starting({ ...shared, removal: this.#removal });
@@ -217,6 +189,19 @@ export class Runtime implements ContainerRuntime {
       loggers: this.#loggers,
       ooms: this.#ooms,
       removal: this.#removal,
+    });
+    const where = { ...shared, cgroups: this.#cgroups, user: this.#user, inUserNamespace };
+    this.#planning = new Planning({ ...where, cgroupParent: this.#cgroupParent });
+    this.#making = new Making({
+      ...shared,
+      cgroupMode: this.#cgroups.mode,
+      containers: this.#containers,
+      planning: this.#planning,
+      creation: new Creation({ ...where, removal: this.#removal }),
+      exits: this.#exits,
+      leaving: this.#leaving,
+      starting: this.#starting,
+      boot: () => this.#boot,
     });
   }
 
@@ -252,7 +237,7 @@ export class Runtime implements ContainerRuntime {
   /** After all that keel knows was told: half-made containers go, and those that keel does not know are looked for. */
   async settle(): Promise<void> {
     await Promise.all([this.#recovery.settle(), this.#execs.settle()]);
-    for (const record of this.#containers.values()) if (record.exit !== undefined) this.#deleteOrphan(record);
+    for (const record of this.#containers.all()) if (record.exit !== undefined) this.#deleteOrphan(record);
   }
 
   /** Remembers what lies in the run folder, or in `root`. */
@@ -265,138 +250,18 @@ export class Runtime implements ContainerRuntime {
     for (const record of records) {
       if (record.status === 'created' && !this.#store.hasFifo(record)) record.status = 'running';
       this.#lookWhetherFrozen(record);
-      this.#remember(record);
+      this.#containers.add(record);
       this.#ooms.watch(record);
     }
     return records;
   }
 
-  async create(request: CreateRequest, context: OperationContext): Promise<ContainerState> {
-    const name = keyName(request.key);
-    const earlier = this.#containers.get(name);
-    if (earlier?.unsettled !== undefined) {
-      await earlier.unsettled.promise;
-      return this.create(request, context).finally(() => earlier.letGo?.());
-    }
-    if (earlier !== undefined) {
-      // The call of which the last wherryd did everything but answer.
-      if (isRepeated(earlier, earlier.createdBy, context)) return earlier.snapshot();
-      if (await goes(earlier)) return this.create(request, context);
-      throw alreadyExists();
-    }
-    const dir = request.stateDir ?? this.#store.directory(request.key);
-    const record = new ContainerRecord(request.key, this.#nextToken(), dir, request.bundle, request.stdio);
-    record.rootfsMounts = request.rootfsMounts;
-    record.settings = request.settings ?? {};
-    record.createdBy = repeatedAs(context);
-    record.startsAtOnce = request.startAtOnce === true;
-    record.boot = this.#boot;
-    this.#remember(record);
-    let claimed = false;
-    let home: Promise<unknown> | undefined;
-    const atStart = request.restore?.atStart === true;
-    // Of a restore that waits for its start they may be others by then.
-    const looks = request.caller === undefined && !atStart ? lookAtStreams(request.stdio) : undefined;
-    try {
-      const { spec, helpers } = await readSpec(request, this.#asker(request.key));
-      record.idHelpers = helpers;
-      // Looked for while everything else is made ready: it needs the pool, which answers only in the next turns.
-      const root = request.rootfsOverlay?.lower ?? rootfsOf(spec, request.bundle);
-      const withItsHome = withHome(spec, root, request.rootfsMounts);
-      home = withItsHome.catch(() => {});
-      const cgroups = cgroupsOfRequest(this.#cgroups, request, this.#user !== undefined);
-      if (request.systemdCgroup === true) assertHierarchy(cgroups);
-      const unit =
-        request.systemdCgroup === true ? await this.#scopes.unitOf(spec, request.key.id) : undefined;
-      const cgroup = planCgroup(cgroups, {
-        cgroupsPath: unit?.path ?? spec.linux?.cgroupsPath ?? '',
-        defaultParent: this.#parentOf(request.key),
-        id: folderName(request.key.id),
-        resources: spec.linux?.resources,
-        owner: this.#user === undefined ? cgroupOwner(spec) : undefined,
-      });
-      // Only root may load one; and a user namespace makes no device nodes.
-      if (this.#user !== undefined || this.#inUserNamespace) delete cgroup.deviceProgram;
-      const { paths, relative, remove, unwanted } = cgroup;
-      record.cgroup = { paths, relative, remove, ...(unwanted && { unwanted }) };
-      for (const warning of cgroup.warnings) this.#log.warn(warning, logFields(request.key));
-      record.annotations = spec.annotations ?? {};
-      record.command = commandText(spec.process.args);
-      record.ociVersion = spec.ociVersion;
-      record.hooks = laterHooks(spec.hooks);
-      record.rootfs = rootfsOf(spec, request.bundle);
-      const seccomp = spec.linux?.seccomp;
-      const filter = seccomp === undefined ? undefined : await compileSeccomp(seccomp);
-      // A scope is in the intent too: who undoes a half-made container stops it.
-      record.unit = unit === undefined || isSliceName(unit.name) ? undefined : unit.name;
-      record.endsAlone = canEndAlone(record, request);
-      this.#store.claim(dir, request.key);
-      claimed = true;
-      fault('create.claimed');
-      this.#store.save(record);
-      fault('create.intent');
-      record.execContext = execContextOf(spec, filter, request.noNewKeyring === true);
-      // Only an exec under a later wherryd reads it: with its caller beside it a container has mostly ended before that.
-      const saved = request.foreground === undefined ? saveFilter(dir, record.execContext) : undefined;
-      saved?.catch(() => {});
-      record.filtered = filter !== undefined;
-      record.oomKills = oomKills(cgroup.paths, this.#cgroups.mode);
-      const make = async () => {
-        const scope = unit === undefined ? undefined : await this.#openScope(unit, record, spec);
-        try {
-          const rest = atStart ? { ...request, rootfsMounts: [], files: [] } : request;
-          await this.#creation.play(rest, record, { given: spec, withItsHome }, cgroup, filter, looks);
-        } finally {
-          await scope?.leave();
-        }
-      };
-      if (atStart) {
-        record.execText = execContextText(record.execContext);
-        await this.#creation.beforeRestore(request);
-        record.restoreNow = make;
-      } else {
-        const made = make();
-        // While that waits for the pool: whoever waits for the create does not wait for this.
-        if (saved !== undefined) record.execText = execContextText(record.execContext);
-        await made;
-      }
-      fault('create.played');
-      this.#exits.watchOomsSoon(record);
-      if (saved === undefined) this.#saveSoon(record);
-      await saved;
-      if (record.exit === undefined) record.status = request.startAtOnce === true ? 'running' : 'created';
-      record.complete = true;
-      this.#store.save(record);
-      if (record.exit !== undefined) this.#keel.acknowledgeExit(record.token);
-      fault('create.saved');
-      // As in runc, what is restored has had its poststart hooks.
-      if (request.startAtOnce === true && request.restore === undefined)
-        await this.#starting.poststart(record, context);
-    } catch (thrown) {
-      // Nothing of ours stays open in the root.
-      await home;
-      if (claimed) await this.#leaving.undo(record, context);
-      this.#forget(record);
-      const error = WherryError.from(thrown);
-      record.abandon(error);
-      throw error;
-    }
-    const checkpoint = request.restore?.imagesDir;
-    this.#emit({
-      type: 'created',
-      state: record.snapshot(),
-      rootfsMounts: request.rootfsMounts,
-      ...(checkpoint !== undefined && { checkpoint }),
-    });
-    if (request.startAtOnce === true) this.#emit({ type: 'started', state: record.snapshot() });
-    // An init that ended meanwhile is told only now, so that no exit comes before its create and start.
-    this.#exits.release(record);
-    fault('create.told');
-    return record.snapshot();
+  create(request: CreateRequest, context: OperationContext): Promise<ContainerState> {
+    return this.#making.create(request, context);
   }
 
   async start(key: ContainerKey, context: OperationContext, notify?: NotifyRequest): Promise<ContainerState> {
-    const record = await this.#settled(key);
+    const record = await this.#containers.settled(key);
     if (record.adopted && record.status !== 'created' && (await this.#recovery.startedBy(record, context))) {
       return record.snapshot();
     }
@@ -427,24 +292,16 @@ export class Runtime implements ContainerRuntime {
   }
 
   find(key: ContainerKey): ContainerState | undefined {
-    const record = this.#containers.get(keyName(key));
+    const record = this.#containers.named(key);
     return record?.gone === false ? record.snapshot() : undefined;
   }
 
   list(filter: Partial<ContainerKey> = {}): ContainerState[] {
-    return [...this.#containers.values()]
-      .filter(
-        ({ key, gone }) =>
-          !gone &&
-          (filter.scope === undefined || key.scope === filter.scope) &&
-          (filter.namespace === undefined || key.namespace === filter.namespace) &&
-          (filter.id === undefined || key.id === filter.id),
-      )
-      .map((record) => record.snapshot());
+    return this.#containers.list(filter);
   }
 
   async kill(key: ContainerKey, signal: number, all: boolean, context: OperationContext): Promise<void> {
-    const record = await this.#settled(key);
+    const record = await this.#containers.settled(key);
     fault('kill.begun');
     if (record.status === 'stopped') {
       // With --all a container that is gone is what was asked for.
@@ -461,7 +318,7 @@ export class Runtime implements ContainerRuntime {
   }
 
   async delete(key: ContainerKey, force: boolean, context: OperationContext): Promise<ExitInfo> {
-    const record = await this.#standing(key, force);
+    const record = await this.#containers.standing(key, force);
     fault('delete.begun');
     if (record.deleting) throw notFound();
     if (record.status === 'creating') {
@@ -482,45 +339,45 @@ export class Runtime implements ContainerRuntime {
       this.#exits.keep(record);
       throw error;
     }
-    this.#forget(record);
+    this.#containers.forget(record);
     return exitOf(record);
   }
 
   async wait(key: ContainerKey, context: OperationContext): Promise<ExitInfo> {
-    return unlessAborted(this.#get(key).exited, context.signal);
+    return unlessAborted(this.#containers.get(key).exited, context.signal);
   }
 
   async pids(key: ContainerKey): Promise<number[]> {
-    return this.#processes.pids(this.#get(key));
+    return this.#processes.pids(this.#containers.get(key));
   }
 
   async closeStdin(key: ContainerKey): Promise<void> {
-    await this.#keel.closeStdin(this.#get(key).token);
+    await this.#keel.closeStdin(this.#containers.get(key).token);
   }
 
   async resize(key: ContainerKey, execId: string | undefined, rows: number, cols: number): Promise<void> {
-    const record = this.#get(key);
+    const record = this.#containers.get(key);
     const token = execId === undefined ? record.token : this.#execs.token(record, execId);
     assertResized(await this.#keel.resize(token, rows, cols));
   }
 
   async stats(key: ContainerKey): Promise<CgroupStats> {
-    const record = this.#get(key);
+    const record = this.#containers.get(key);
     assertCgroup(record, this.#cgroups, 'read statistics');
     return this.#processes.reader(record).sample();
   }
 
   noteExit(key: ContainerKey, waitStatus: number): void {
-    const record = this.#containers.get(keyName(key));
+    const record = this.#containers.named(key);
     if (record !== undefined) this.#exits.ended(record, waitStatus, new Date());
   }
 
   async pause(key: ContainerKey, context: OperationContext): Promise<void> {
-    await this.#changes.pause(await this.#standing(key), context);
+    await this.#changes.pause(await this.#containers.standing(key), context);
   }
 
   async resume(key: ContainerKey, context: OperationContext): Promise<void> {
-    await this.#changes.resume(await this.#settled(key), context);
+    await this.#changes.resume(await this.#containers.settled(key), context);
   }
 
   async update(
@@ -529,11 +386,11 @@ export class Runtime implements ContainerRuntime {
     context: OperationContext,
     resctrl?: ResctrlChange,
   ): Promise<string[]> {
-    return this.#changes.update(await this.#standing(key), resources, context, resctrl);
+    return this.#changes.update(await this.#containers.standing(key), resources, context, resctrl);
   }
 
   async checkpoint(key: ContainerKey, options: CheckpointOptions, context: OperationContext): Promise<void> {
-    const record = await this.#standing(key);
+    const record = await this.#containers.standing(key);
     if (record.status !== 'running' && record.status !== 'paused') {
       throw new WherryError(
         'failed-precondition',
@@ -559,7 +416,7 @@ export class Runtime implements ContainerRuntime {
   }
 
   async addMounts(key: ContainerKey, mounts: readonly Mount[], context: OperationContext): Promise<void> {
-    const record = await this.#standing(key);
+    const record = await this.#containers.standing(key);
     await addMounts(record, mounts, await this.#mountsOf(record, context));
   }
 
@@ -568,7 +425,7 @@ export class Runtime implements ContainerRuntime {
     destinations: readonly string[],
     context: OperationContext,
   ): Promise<void> {
-    const record = await this.#standing(key);
+    const record = await this.#containers.standing(key);
     await removeMounts(record, destinations, await this.#mountsOf(record, context));
   }
 
@@ -580,41 +437,41 @@ export class Runtime implements ContainerRuntime {
       host: host ?? this.#keel,
       nextToken: this.#nextToken,
       save: () => {
-        if (this.#isKept(record)) this.#store.save(record);
+        if (this.#containers.isKept(record)) this.#store.save(record);
       },
     };
   }
 
   async exec(request: ExecRequest, context: OperationContext): Promise<ExecState> {
-    return this.#execs.add(await this.#standing(request.key), request, context);
+    return this.#execs.add(await this.#containers.standing(request.key), request, context);
   }
 
   startExec(key: ContainerKey, execId: string, context: OperationContext): Promise<ExecState> {
-    return this.#execs.start(this.#get(key), execId, context);
+    return this.#execs.start(this.#containers.get(key), execId, context);
   }
 
   execState(key: ContainerKey, execId: string): ExecState {
-    return this.#execs.state(this.#get(key), execId);
+    return this.#execs.state(this.#containers.get(key), execId);
   }
 
   async waitExec(key: ContainerKey, execId: string, context: OperationContext): Promise<ExitInfo> {
-    return unlessAborted(this.#execs.exited(this.#get(key), execId), context.signal);
+    return unlessAborted(this.#execs.exited(this.#containers.get(key), execId), context.signal);
   }
 
   killExec(key: ContainerKey, execId: string, signal: number): Promise<void> {
-    return this.#execs.kill(this.#get(key), execId, signal);
+    return this.#execs.kill(this.#containers.get(key), execId, signal);
   }
 
   deleteExec(key: ContainerKey, execId: string): Promise<ExitInfo> {
-    return this.#execs.delete(this.#get(key), execId);
+    return this.#execs.delete(this.#containers.get(key), execId);
   }
 
   async closeExecStdin(key: ContainerKey, execId: string): Promise<void> {
-    await this.#execs.closeStdin(this.#get(key), execId);
+    await this.#execs.closeStdin(this.#containers.get(key), execId);
   }
 
   listExecs(key: ContainerKey): ExecState[] {
-    return this.#execs.list(this.#get(key));
+    return this.#execs.list(this.#containers.get(key));
   }
 
   async removeForeign(stateDir: string, bundle: string): Promise<boolean> {
@@ -629,17 +486,17 @@ export class Runtime implements ContainerRuntime {
   }
 
   noteExecExit(key: ContainerKey, execId: string, waitStatus: number): void {
-    const record = this.#containers.get(keyName(key));
+    const record = this.#containers.named(key);
     if (record !== undefined) this.#execs.noteExit(record, execId, exitStatusOf(waitStatus));
   }
 
   async execDefaults(key: ContainerKey): Promise<ExecDefaults> {
-    const record = this.#get(key);
+    const record = this.#containers.get(key);
     return (await this.#processes.context(record)).process;
   }
 
   keelName(key: ContainerKey, execId?: string): KeelName {
-    const record = this.#get(key);
+    const record = this.#containers.get(key);
     if (execId !== undefined) return { token: this.#execs.token(record, execId), fifo: '' };
     return { token: record.token, fifo: record.fifo };
   }
@@ -654,7 +511,7 @@ export class Runtime implements ContainerRuntime {
     if (this.#execs.onRegistered(registration)) return;
     const { token, pid, startTime, pidfdInode } = registration;
     this.#leaving.onRegistered(token);
-    const record = this.#byToken.get(token);
+    const record = this.#containers.withToken(token);
     record?.noteRegistered(pid, startTime, pidfdInode);
     if (record?.unsettled !== undefined) this.#recovery.found(record);
   }
@@ -663,7 +520,7 @@ export class Runtime implements ContainerRuntime {
   onExit(exit: ProcessExit): void {
     const waitStatus = exit.known ? exit.waitStatus : 255 << 8;
     if (this.#execs.onExit(exit, exitStatusOf(waitStatus)) || this.#loggers.onExit(exit)) return;
-    const record = this.#byToken.get(exit.token);
+    const record = this.#containers.withToken(exit.token);
     // Unknown: deleted meanwhile. Without a status the parent tells it (noteExit) or nobody can.
     if (record === undefined) {
       this.#keel.acknowledgeExit(exit.token);
@@ -699,122 +556,18 @@ export class Runtime implements ContainerRuntime {
   close(): void {
     this.#ooms.close();
     this.#scopes.close();
-    const mounts = [...this.#cgroups.hierarchies, this.#cgroups.unified].flatMap(
-      (found) => found?.mountPoint ?? [],
-    );
-    for (const mount of mounts) {
-      const parent = `${mount}${this.#cgroupParent}`;
-      // Only the folders of scopes: another daemon may just be making a container's own.
-      const scopes = foldersIn(parent).filter((name) => /^(local|[0-9a-f]{16})-/.test(name));
-      for (const folder of [...scopes.map((name) => `${parent}/${name}`), parent]) {
-        try {
-          rmdirSync(folder);
-        } catch {
-          // Never made, or still in use by somebody.
-        }
-      }
-    }
+    removeParents(this.#cgroups, this.#cgroupParent);
   }
 
   /** The tape of a bundle as text; nothing is played. */
   async explain(bundle: string, id: string): Promise<string> {
     const key = { scope: '', namespace: 'default', id };
     return explainBundle(bundle, id, {
-      ...this.#asker(key),
+      ...this.#planning.asker(key),
       cgroups: this.#cgroups,
-      cgroupParent: this.#parentOf(key),
+      cgroupParent: this.#planning.parentOf(key),
       stateDir: this.#store.directory(key),
     });
-  }
-
-  #asker(key: ContainerKey): Asker {
-    return {
-      user: this.#user,
-      unified: this.#cgroups.mode === 'v2',
-      warn: (message) => this.#log.warn(message, logFields(key)),
-    };
-  }
-
-  async #openScope(unit: SystemdUnit, record: ContainerRecord, spec: Spec): Promise<OpenUnit> {
-    try {
-      const scope = await this.#scopes.open(unit, record.key.id, spec, record.cgroup?.paths ?? {});
-      record.unit = scope.isOurs ? unit.name : undefined;
-      return scope;
-    } catch (error) {
-      // One of this name that is somebody else's must not be stopped when this create is undone.
-      if (error instanceof WherryError && error.kind === 'already-exists') record.unit = undefined;
-      throw error;
-    }
-  }
-
-  #saveSoon(record: ContainerRecord): void {
-    setTimeout(() => {
-      this.#saveExecContext(record).catch((error: unknown) => {
-        record.execText = '';
-        // Its folder went while this was written: there will be no exec.
-        if (record.deleting || record.exit !== undefined) return;
-        this.#log.warn('cannot remember what an exec needs', {
-          ...logFields(record.key),
-          error: String(error),
-        });
-      });
-    }, LATER_MS).unref();
-  }
-
-  async #saveExecContext(record: ContainerRecord): Promise<void> {
-    if (record.execContext === undefined || record.exit !== undefined || !this.#isKept(record)) return;
-    await saveFilter(record.dir, record.execContext);
-    if (record.exit !== undefined || !this.#isKept(record)) return;
-    record.execText = execContextText(record.execContext);
-    this.#store.save(record);
-  }
-
-  /** Cgroups of containers that name none: the same id in two namespaces must not meet there. */
-  #parentOf({ scope, namespace }: ContainerKey): string {
-    return scope === '' && namespace === 'default'
-      ? this.#cgroupParent
-      : `${this.#cgroupParent}/${scopeFolder(scope)}-${namespace}`;
-  }
-
-  /** Neither deleted nor about to be. */
-  #isKept(record: ContainerRecord): boolean {
-    return !record.deleting && this.#byToken.has(record.token);
-  }
-
-  #remember(record: ContainerRecord): void {
-    this.#containers.set(keyName(record.key), record);
-    this.#byToken.set(record.token, record);
-  }
-
-  #forget(record: ContainerRecord): void {
-    this.#containers.delete(keyName(record.key));
-    this.#byToken.delete(record.token);
-    record.noteForgotten();
-  }
-
-  /** Once it is known what has become of a container that an earlier wherryd left. */
-  async #settled(key: ContainerKey): Promise<ContainerRecord> {
-    const record = this.#get(key);
-    if (record.unsettled === undefined) return record;
-    await record.unsettled.promise;
-    return this.#get(key);
-  }
-
-  /**
-   * For what needs a living init: its output may be seen, and somebody may act on that, a moment before its create is answered. Longer
-   * than that only its hooks can take, and one of them may be the caller.
-   */
-  async #standing(key: ContainerKey, always = false): Promise<ContainerRecord> {
-    const record = await this.#settled(key);
-    if (record.status !== 'creating' || !(record.startsAtOnce || always)) return record;
-    await Promise.race([record.made, sleep(STANDING_MS)]);
-    return this.#get(key);
-  }
-
-  #get(key: ContainerKey): ContainerRecord {
-    const record = this.#containers.get(keyName(key));
-    if (record === undefined) throw notFound();
-    return record;
   }
 
   #emit(event: RuntimeEvent): void {
