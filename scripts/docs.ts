@@ -1,11 +1,12 @@
 /**
- * Writes docs/how-a-container-starts.md: the story is here, the tape in it is the real one, compiled from a fixed configuration for a
+ * Writes docs/cli.md, which is the help of every command, and docs/how-a-container-starts.md: the story is here, the tape in it is the real one, compiled from a fixed configuration for a
  * fixed host, so that the page is the same on every machine. A unit test compares the page with this output.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeCgroups } from '../src/cgroup/hierarchy.ts';
 import { planCgroup } from '../src/cgroup/plan.ts';
+import { renderCliDocs } from '../src/cli/help.ts';
 import { compileCreate } from '../src/container/compile/create.ts';
 import { checkConfig } from '../src/oci/config.ts';
 import { defaultSpec } from '../src/oci/defaults.ts';
@@ -201,5 +202,7 @@ Where to read on: each chapter above is one file of src/container/compile; docs/
 `;
 
 if (import.meta.main) {
-  writeFileSync(join(import.meta.dirname, '../docs/how-a-container-starts.md'), renderStory());
+  const docs = join(import.meta.dirname, '../docs');
+  writeFileSync(join(docs, 'how-a-container-starts.md'), renderStory());
+  writeFileSync(join(docs, 'cli.md'), renderCliDocs());
 }

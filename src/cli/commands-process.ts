@@ -101,10 +101,16 @@ export const processCommands: readonly CommandSpec[] = [
     ],
     arguments: [
       { ...id, optional: true },
-      { name: 'OPTION', help: 'of ps(1): -ef only', optional: true, rest: true },
+      {
+        name: 'OPTION',
+        help: "of the host's ps(1), whose columns must have PID; -ef if none is given",
+        optional: true,
+        rest: true,
+      },
     ],
     examples: [
       { line: 'ps web1', says: 'the columns of ps -ef' },
+      { line: 'ps web1 -o pid,rss,args', says: 'columns of your own' },
       { line: 'ps', says: 'what runs on this node, and what has ended' },
     ],
     runc: true,

@@ -22,6 +22,7 @@ import { exitStatusOf } from './exit-reason.ts';
 import { Exits } from './exits.ts';
 import { explainBundle } from './explain.ts';
 import { readForeign, removeForeign } from './foreign.ts';
+import { type HostPsRequest, hostPs, linesOf } from './host-ps.ts';
 import type { Keel, ProcessExit, Registration } from './keel.ts';
 import { logFields } from './key.ts';
 import { Leaving } from './leaving.ts';
@@ -86,6 +87,7 @@ export class Runtime implements ContainerRuntime {
   readonly #log: Logger;
   readonly #store: StateStore;
   readonly #cgroupParent: string;
+  readonly #runDir: string;
   readonly #containers = new Containers();
   readonly #processes: Processes;
   readonly #onBroken: RuntimeDependencies['onBroken'];
@@ -114,6 +116,7 @@ export class Runtime implements ContainerRuntime {
     this.#cgroups = this.#user === undefined ? cgroups : cgroupsOfUser(cgroups, this.#user.uid);
     this.#log = dependencies.log;
     this.#onBroken = dependencies.onBroken;
+    this.#runDir = dependencies.runDir;
     this.#store = new StateStore(dependencies.runDir);
     this.#loggers = new Loggers(this.#keel);
     this.#execs = new Execs({
@@ -349,6 +352,13 @@ export class Runtime implements ContainerRuntime {
 
   async pids(key: ContainerKey): Promise<number[]> {
     return this.#processes.pids(this.#containers.get(key));
+  }
+
+  async processTable(key: ContainerKey, request: HostPsRequest, { host }: OperationContext): Promise<string> {
+    const record = this.#containers.get(key);
+    const pids = record.exit === undefined ? await this.#processes.pids(record) : [];
+    const place = { host: host ?? this.#keel, token: this.#nextToken(), runDir: this.#runDir };
+    return linesOf(pids, await hostPs(request, place));
   }
 
   async closeStdin(key: ContainerKey): Promise<void> {

@@ -2,9 +2,11 @@
  * The face of the runtime core: what the task service, the CLI and the stats stream may ask of it.
  * Nothing here knows RPC, containerd or argv.
  */
+
 import type { CgroupStats } from '../cgroup/stats.ts';
 import type { LinuxResources, Mount, Process, Spec } from '../oci/types.ts';
 import type { CheckpointOptions, RestoreOptions } from './criu/options.ts';
+import type { HostPsRequest } from './host-ps.ts';
 import type { NotifyRequest } from './notify.ts';
 import type { PlayHost } from './play.ts';
 import type { ResctrlChange } from './resctrl-update.ts';
@@ -266,6 +268,8 @@ export interface ContainerRuntime {
   wait(key: ContainerKey, context: OperationContext): Promise<ExitInfo>;
   /** Every pid of the cgroup; of a stopped, not deleted container the remembered init pid. */
   pids(key: ContainerKey): Promise<number[]>;
+  /** Its lines of the host's ps(1), run with these options, and the head line. */
+  processTable(key: ContainerKey, request: HostPsRequest, context: OperationContext): Promise<string>;
   closeStdin(key: ContainerKey): Promise<void>;
   /** Size of the terminal of the init, or of an exec. failed-precondition without a running process; nothing happens without a terminal. */
   resize(key: ContainerKey, execId: string | undefined, rows: number, cols: number): Promise<void>;

@@ -188,9 +188,29 @@ for (const name of ['wherry', 'runc'] as const) {
       assert.match(lines[0] ?? '', /^UID +PID +PPID +C +STIME +TTY +TIME +CMD$/);
       assert.match(
         lines[1] ?? '',
-        new RegExp(`^root +${pid} +\\d+ +0 \\d\\d:\\d\\d \\? +00:00:00 /bin/sleep 1000$`),
+        new RegExp(`^root +${pid} +\\d+ +\\d+ \\d\\d:\\d\\d \\? +00:00:00 /bin/sleep 1000$`),
       );
       assert.equal(lines.length, 3);
+    });
+
+    test('ps with options: its lines of the ps of this host', async () => {
+      const pid = await initOf(id);
+      // Its columns are as wide as the largest pid of the host.
+      const ps = async (...options: string[]) =>
+        (await tool.run(['ps', id, ...options])).stdout.replace(/^ +/gm, '').replace(/ +/g, ' ');
+      assert.equal(await ps('-e', '-o', 'pid,args'), `PID COMMAND\n${pid} /bin/sleep 1000\n`);
+      assert.equal(await ps('-eopid'), `PID\n${pid}\n`);
+      // runc's ps gets the dashes, too, and refuses them.
+      if (name === 'wherry')
+        assert.equal(await ps('--', '-e', '-o', 'comm,pid'), `COMMAND PID\nsleep ${pid}\n`);
+      assert.match(await ps('aux'), new RegExp(`^USER +PID .*\n\\S+ +${pid} .*/bin/sleep 1000\n$`));
+      const refused = async (pattern: RegExp, ...options: string[]) => {
+        const { code, stderr } = await tool.run(['ps', id, ...options]);
+        assert.equal(code, 1);
+        assert.match(stderr, pattern);
+      };
+      await refused(/PID/, '-e', '-o', 'args');
+      await refused(/exit status 1: error: unknown gnu long option/, '--no-such');
     });
 
     test('a stopped container', async () => {

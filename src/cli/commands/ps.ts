@@ -5,12 +5,11 @@ import type { Style } from '../colour.ts';
 import { type CommandContext, keyOf } from '../context.ts';
 import { goJson, rfc3339 } from '../format.ts';
 import { checkId } from '../ids.ts';
-import { shown } from '../parse.ts';
 import { peopleTable, since } from '../people-table.ts';
 import { processTable } from '../process-table.ts';
 
 export async function psCommand(context: CommandContext): Promise<number> {
-  const { deps, flags, args, print } = context;
+  const { deps, flags, args, operation, print, session } = context;
   if (args.length === 0) return listAll(context);
   const key = keyOf(context, checkId(args[0] ?? ''));
   const stopped = deps.runtime.state(key).status === 'stopped';
@@ -20,21 +19,18 @@ export async function psCommand(context: CommandContext): Promise<number> {
       hint: `for its process ids: wherry ps --format json ${key.id}`,
     });
   }
-  const options = args.slice(1);
-  const strange = options.find((option) => option !== '-ef' && option !== '--');
-  if (strange !== undefined) {
-    throw new WherryError('unimplemented', `ps: the option ${shown(strange)} is not available`, {
-      path: 'OPTION',
-      hint: 'only -ef is; --format json gives the process ids for a ps of your own',
-    });
-  }
+  const options = args[1] === '--' ? args.slice(2) : args.slice(1);
   const pids = stopped ? [] : await deps.runtime.pids(key);
   if (flags.text('format') === 'json') {
     // An empty list is Go's nil slice, which callers of runc know.
     print(`${goJson(pids.length === 0 ? null : pids)}\n`);
     return 0;
   }
-  print(await processTable(pids));
+  const usual = options.length === 0 || (options.length === 1 && options[0] === '-ef');
+  const table = usual
+    ? await processTable(pids)
+    : await deps.runtime.processTable(key, { options, env: session.request.env }, operation);
+  print(table);
   return 0;
 }
 

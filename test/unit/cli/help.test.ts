@@ -13,7 +13,7 @@ describe('help', () => {
     assert.equal(
       await readFile(docs, 'utf8'),
       renderCliDocs(),
-      'docs/cli.md is not what renderCliDocs() of src/cli/help.ts gives; write it anew',
+      'docs/cli.md is not what renderCliDocs() of src/cli/help.ts gives: npm run docs',
     );
     for (const command of commandsOf('wherry')) {
       assert.ok(renderCliDocs().includes(renderCommand(command, 'wherry')), command.name);

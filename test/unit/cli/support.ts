@@ -180,6 +180,9 @@ export class MemoryRuntime implements ContainerRuntime {
   closeExecStdin(): Promise<never> {
     return Promise.reject(unused());
   }
+  processTable(): Promise<never> {
+    return Promise.reject(unused());
+  }
   execDefaults(): Promise<never> {
     return Promise.reject(unused());
   }
