@@ -59,7 +59,12 @@ export async function hostPs(
 function failed(status: number, text: string): WherryError {
   const signal = status & 0x7f;
   const how = signal === 0 ? `exit status ${status >> 8}` : `signal ${signal}`;
-  return new WherryError('invalid-argument', `ps: ${how}: ${text.trim()}`, { path: 'OPTION' });
+  // What follows is how to use it.
+  const said = text.trim().split('\n')[0] ?? '';
+  return new WherryError('invalid-argument', `ps: ${how}: ${said}`, {
+    path: 'OPTION',
+    hint: "the options are those of this host's ps(1)",
+  });
 }
 
 /** The first line, and those of these processes. */
