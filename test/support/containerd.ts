@@ -212,10 +212,15 @@ export class Containerd implements AsyncDisposable {
     return readFileSync(join(this.folder, 'containerd.log'), 'utf8');
   }
 
-  /** The last lines of containerd's and wherryd's logs, for a failure's message. */
+  /** The last lines of containerd's and wherryd's logs, for a failure's message; why containerd has crashed, if it has. */
   tail(): string {
     const wherryd = join(this.runDir, 'wherryd.log');
-    const last = (text: string): string => text.split('\n').slice(-15).join('\n');
+    const last = (text: string): string => {
+      const crash = text.search(/^(panic|fatal error):/m);
+      return crash < 0
+        ? text.split('\n').slice(-15).join('\n')
+        : text.slice(crash).split('\n').slice(0, 40).join('\n');
+    };
     const own = existsSync(wherryd) ? `--- wherryd.log\n${last(readFileSync(wherryd, 'utf8'))}` : '';
     return `--- containerd.log\n${last(this.log())}\n${own}`;
   }

@@ -35,7 +35,9 @@ export function podSuite(version: ContainerdVersion, pods: Partial<Record<Handle
 
     for (const [handler, count] of counts) {
       test(`${count} pods with the handler ${handler}`, async () => {
-        const fields = await playPods(node, handler, count);
+        const fields = await playPods(node, handler, count).catch((cause: unknown) => {
+          throw new Error(`${String(cause)}\n${node.containerd.tail()}`, { cause });
+        });
         assert.equal(fields['pods left'], '0');
         for (let index = 0; index < count; index++) {
           const name = `pod ${index}.after a restart`;
