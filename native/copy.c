@@ -46,6 +46,7 @@ static bool put_left(struct copy *c)
     return true;
 }
 
+/* For put_left; 0 bytes: nothing is left. */
 static void leave(struct copy *c, const uint8_t *bytes, size_t n)
 {
     c->start = 0;

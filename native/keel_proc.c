@@ -247,7 +247,7 @@ static void player_ended(struct player *pl, int status)
     struct proc *p = proc_by_token(pl->token);
     free(pl);
     if (p)
-        proc_settle(p);
+        proc_settle(p); /* it was taken for UNREAD as long as this player lived */
     idle_check();
     stop_check();
 }

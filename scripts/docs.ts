@@ -1,6 +1,7 @@
 /**
- * Writes docs/cli.md, which is the help of every command, and docs/how-a-container-starts.md: the story is here, the tape in it is the real one, compiled from a fixed configuration for a
- * fixed host, so that the page is the same on every machine. A unit test compares the page with this output.
+ * Writes docs/cli.md, which is the help of every command, and docs/how-a-container-starts.md: the story is here, the tape in it is the real
+ * one, compiled from a fixed configuration for a fixed host, so that the page is the same on every machine. Unit tests compare both pages
+ * with this output.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';

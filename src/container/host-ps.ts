@@ -5,10 +5,9 @@
 import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WherryError } from '../errors.ts';
-import { findProgram } from '../linux/program-path.ts';
+import { findProgram, USUAL_PATH } from '../linux/program-path.ts';
 import { playError, readSlot } from '../tape/outcome.ts';
 import { compileHostPs, PS_STATUS } from './compile/host-ps.ts';
-import { USUAL_PATH } from './criu/options.ts';
 import type { PlayHost } from './play.ts';
 
 /** It looks at every process of the host once. */

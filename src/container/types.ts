@@ -2,7 +2,6 @@
  * The face of the runtime core: what the task service, the CLI and the stats stream may ask of it.
  * Nothing here knows RPC, containerd or argv.
  */
-
 import type { CgroupStats } from '../cgroup/stats.ts';
 import type { LinuxResources, Mount, Process, Spec } from '../oci/types.ts';
 import type { CheckpointOptions, RestoreOptions } from './criu/options.ts';

@@ -3,6 +3,9 @@ import { constants } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
+/** Where distributions put programs. */
+export const USUAL_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
 /** `path` is like PATH; what is no absolute folder in it is passed over. Absolute; undefined: there is none. */
 export async function findProgram(name: string, path: string): Promise<string | undefined> {
   for (const folder of path.split(':')) {

@@ -17,10 +17,10 @@ import {
   SOCK_CLOEXEC,
   SOCK_SEQPACKET,
 } from '../../linux/constants.ts';
+import { USUAL_PATH } from '../../linux/program-path.ts';
 import { cloneArgs, encode, iovecs, msghdr, scmRights, scmRightsOffset } from '../../linux/structs.ts';
 import type { Reg } from '../../tape/refs.ts';
 import { encodeGoOn, RequestType } from '../criu/message.ts';
-import { USUAL_PATH } from '../criu/options.ts';
 import { memoryFile } from './hooks.ts';
 import type { Program } from './program.ts';
 

@@ -1,7 +1,8 @@
 /** ps(1) of the host: its tape. What it prints goes to a file that loses its name as soon as it is open. */
-import { AT_FDCWD, O_CLOEXEC, O_WRONLY, SIGCHLD } from '../../linux/constants.ts';
+import { AT_FDCWD, O_CLOEXEC, O_WRONLY } from '../../linux/constants.ts';
 import type { AssembledTape } from '../../tape/assemble.ts';
 import { Program } from './program.ts';
+import { runProgram } from './run-program.ts';
 
 export interface HostPsInput {
   /** Absolute path of the program. */
@@ -14,7 +15,6 @@ export interface HostPsInput {
 
 /** Result slot: its wait status, as wait4(2) writes it. */
 export const PS_STATUS = 1;
-const NOT_EXECUTED = 127;
 
 export function compileHostPs({ program: path, options, environment, output }: HostPsInput): AssembledTape {
   const program = new Program();
@@ -25,24 +25,9 @@ export function compileHostPs({ program: path, options, environment, output }: H
   program.step('', `run ${[path, ...options].join(' ')}`);
   const strings = (texts: readonly string[]) =>
     tape.pointers([...texts.map((text) => tape.cstr(text)), null]);
-  const child = tape.label('ps');
-  const parent = tape.label('ps_runs');
-  const pid = tape.syscall('clone', [SIGCHLD, 0, 0, 0, 0]);
-  tape.jumpIfEqual(pid, 0, child);
-  tape.jump(parent);
-
-  tape.place(child);
-  const failed = { any: tape.label('ps_failed') };
-  tape.syscall('dup3', [file, 1, 0], { on: failed });
-  tape.syscall('dup3', [file, 2, 0], { on: failed });
-  tape.syscall('execve', [path, strings([path, ...options]), strings(environment)], { on: failed });
-  tape.place(failed.any);
-  tape.syscall('exit_group', [NOT_EXECUTED]);
-
-  tape.place(parent);
-  const status = tape.space(8);
-  tape.syscall('wait4', [pid, status, 0, 0]);
-  tape.store(tape.load(status.at(0, 4), 4), tape.slot(PS_STATUS), 8);
+  const argv = strings([path, ...options]);
+  const status = runProgram(program, { name: 'ps', path, argv, envp: strings(environment), output: file });
+  tape.store(status, tape.slot(PS_STATUS), 8);
   tape.halt(0);
   return tape.assemble();
 }

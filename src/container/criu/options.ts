@@ -1,6 +1,6 @@
 /** What a caller may say about a checkpoint and about a restore; one name for what runc, crun and containerd each call their way. */
 import { WherryError } from '../../errors.ts';
-import { findProgram, isProgram } from '../../linux/program-path.ts';
+import { findProgram, isProgram, USUAL_PATH } from '../../linux/program-path.ts';
 import type { CgroupsModeName, NetworkLockName } from './message.ts';
 
 interface ImageOptions {
@@ -42,9 +42,6 @@ export interface RestoreOptions extends ImageOptions {
   lsmProfile?: string;
   lsmMountContext?: string;
 }
-
-/** Where distributions put programs; criu gets it as its PATH. */
-export const USUAL_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /** Absolute path of criu. failed-precondition where there is none. */
 export async function findCriu({
